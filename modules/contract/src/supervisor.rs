@@ -88,11 +88,7 @@ impl<C: Send + Sync + 'static> Appliance<C> {
     }
 
     /// Adds a bound module and says where its table is.
-    pub fn add<M: Module>(&mut self, module: M, table: fn(&C) -> &M::Config) {
-        self.add_shared(Arc::new(module), table);
-    }
-
-    pub(crate) fn add_shared<M: Module>(&mut self, module: Arc<M>, table: fn(&C) -> &M::Config) {
+    pub fn add<M: Module>(&mut self, module: Arc<M>, table: fn(&C) -> &M::Config) {
         let reporter = self.board.admit(M::NAME);
         self.slots.push((Arc::new(Typed { module, table, drill: Notify::new() }), reporter));
     }

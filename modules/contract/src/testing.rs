@@ -30,7 +30,7 @@ where
     };
     for run in ["first", "second"] {
         let mut appliance = Appliance::new(config.clone(), Limits { drain: PATIENCE, ..Limits::default() });
-        appliance.add_shared(Arc::clone(&module), |config| config);
+        appliance.add(Arc::clone(&module), |config| config);
         let mut running = appliance.start();
         match timeout(PATIENCE, running.serving()).await {
             Err(_) => panic!("{}: {run} run: not ready in {PATIENCE:?}: {:?}", M::NAME, running.board().now()),

@@ -90,7 +90,7 @@ async fn a_fallen_module_runs_again_later_each_time() {
         _ => Act::Serve,
     });
     let mut appliance = Appliance::new(0, Limits::default());
-    appliance.add(module, |config| config);
+    appliance.add(Arc::new(module), |config| config);
     let began = Instant::now();
     let running = appliance.start();
     running.board().until_all(Health::is_serving).await;
@@ -103,7 +103,7 @@ async fn a_fallen_module_runs_again_later_each_time() {
 async fn its_tasks_fall_with_it() {
     let (module, _, _, dropped) = puppet(|run| if run == 0 { Act::SpawnForeverThenFail } else { Act::Serve });
     let mut appliance = Appliance::new(0, Limits::default());
-    appliance.add(module, |config| config);
+    appliance.add(Arc::new(module), |config| config);
     let running = appliance.start();
     running.board().until_all(Health::is_serving).await;
     assert_eq!(dropped.load(SeqCst), 1, "the first run's child; the second run still holds its own");
@@ -114,7 +114,7 @@ async fn its_tasks_fall_with_it() {
 async fn drain_has_an_end() {
     let (module, _, _, dropped) = puppet(|_| Act::SpawnForeverThenServe);
     let mut appliance = Appliance::new(0, Limits::default());
-    appliance.add(module, |config| config);
+    appliance.add(Arc::new(module), |config| config);
     let running = appliance.start();
     running.board().until_all(Health::is_serving).await;
     let began = Instant::now();
@@ -129,8 +129,8 @@ async fn a_reload_happens_completely_or_not_at_all() {
     let (one, _, one_live, _) = puppet(|_| Act::Serve);
     let (two, _, two_live, _) = puppet(|_| Act::Serve);
     let mut appliance = Appliance::new((0, 0), Limits::default());
-    appliance.add(one, |config: &(i32, i32)| &config.0);
-    appliance.add(two, |config: &(i32, i32)| &config.1);
+    appliance.add(Arc::new(one), |config: &(i32, i32)| &config.0);
+    appliance.add(Arc::new(two), |config: &(i32, i32)| &config.1);
     let mut running = appliance.start();
 
     assert!(running.reload((7, -1)).is_err());
@@ -145,7 +145,7 @@ async fn a_reload_happens_completely_or_not_at_all() {
 async fn a_module_that_falls_at_start_is_named() {
     let (module, ..) = puppet(|_| Act::Panic);
     let mut appliance = Appliance::new(0, Limits::default());
-    appliance.add(module, |config| config);
+    appliance.add(Arc::new(module), |config| config);
     let running = appliance.start();
     assert_eq!(running.serving().await.unwrap_err().to_string(), "puppet: panicked: ouch");
     assert!(running.stop().await);
@@ -155,7 +155,7 @@ async fn a_module_that_falls_at_start_is_named() {
 async fn the_board_counts_restarts_and_tells_the_reason() {
     let (module, ..) = puppet(|run| if run == 0 { Act::Fail } else { Act::Serve });
     let mut appliance = Appliance::new(0, Limits::default());
-    appliance.add(module, |config| config);
+    appliance.add(Arc::new(module), |config| config);
     let board = appliance.board();
     let running = appliance.start();
     board.until(|board| matches!(board[0].health, Health::Failed { .. })).await;
@@ -170,7 +170,7 @@ async fn the_board_counts_restarts_and_tells_the_reason() {
 async fn a_panic_in_prepare_refuses_the_reload() {
     let (module, _, live, _) = puppet(|_| Act::Serve);
     let mut appliance = Appliance::new(0, Limits::default());
-    appliance.add(module, |config| config);
+    appliance.add(Arc::new(module), |config| config);
     let mut running = appliance.start();
     assert_eq!(running.reload(i32::MAX).unwrap_err().to_string(), "puppet: panicked: too much");
     assert_eq!((*live.lock().unwrap(), *running.config()), (0, 0));
@@ -186,7 +186,7 @@ async fn a_good_module_passes_the_battery() {
 #[tokio::test(start_paused = true)]
 async fn a_fire_drill_fells_one_module_and_it_comes_back() {
     let mut appliance = Appliance::new((0, 0), Limits::default());
-    appliance.add(puppet(|_| Act::Serve).0, |config: &(i32, i32)| &config.0);
+    appliance.add(Arc::new(puppet(|_| Act::Serve).0), |config: &(i32, i32)| &config.0);
     let running = appliance.start();
     running.serving().await.unwrap();
     assert!(!running.drill("nobody"));
