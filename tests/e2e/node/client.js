@@ -1,0 +1,154 @@
+// A real automerge-repo client, steered by JSON lines.
+//
+// Reads `{"id", "op", ...}` from standard input, answers `{"id", "value"}` or `{"id", "error"}` on standard output, and
+// says there what happens by itself: `{"event": "peer" | "gone" | "saved" | "ephemeral" | "trouble", ...}`. Ends when
+// standard input does. `v1/` and `v2/` call `serve` with the two generations of the library.
+import dns from "node:dns";
+import { createInterface } from "node:readline";
+
+// Every name under .localhost is loopback (RFC 6761, section 6.3); not every resolver knows.
+const lookup = dns.lookup;
+dns.lookup = (name, options, done) =>
+  /(^|\.)localhost$/.test(name) ? lookup("127.0.0.1", options, done) : lookup(name, options, done);
+
+const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+/** Serves standard input with one generation of the library: `find` and `content` differ between them. */
+export function serve({ Automerge, Repo, Adapter, generateAutomergeUrl, find, content }) {
+  let repo, adapter;
+  const handles = new Map(); // id -> handle
+  const serverHeads = new Map(); // id -> heads as the server last said them
+  const written = new Map(); // id -> Map(head -> how many changes it stands for)
+  let waiting = []; // checks to repeat whenever something changed
+
+  const recheck = () => (waiting = waiting.filter((check) => !check()));
+  const until = (holds) =>
+    new Promise((done) => {
+      waiting.push(() => holds() && (done(), true));
+      recheck();
+    });
+  const headsOf = (doc) => Automerge.getHeads(content(handles.get(doc)));
+  const saved = (doc) => String([...headsOf(doc)].sort()) === String([...(serverHeads.get(doc) ?? [])].sort());
+
+  function hold(handle) {
+    const doc = handle.documentId;
+    if (!handles.has(doc)) {
+      handles.set(doc, handle);
+      handle.on("change", recheck);
+      handle.on("ephemeral-message", ({ message, senderId }) =>
+        say({ event: "ephemeral", doc, message, from: senderId }),
+      );
+    }
+    return doc;
+  }
+
+  // What the server has: the heads it names in its own sync messages.
+  function overhear({ type, documentId: doc, data }) {
+    if (type !== "sync") return;
+    const { heads } = Automerge.decodeSyncMessage(new Uint8Array(data));
+    serverHeads.set(doc, heads);
+    const counts = heads.map((head) => written.get(doc)?.get(head)).filter((count) => count !== undefined);
+    if (counts.length > 0) say({ event: "saved", doc, count: Math.max(...counts) });
+    recheck();
+  }
+
+  function add(doc, item) {
+    const handle = handles.get(doc);
+    handle.change((value) => {
+      value.items ??= [];
+      value.items.push(item);
+    });
+    const counts = written.get(doc) ?? new Map();
+    counts.set(headsOf(doc)[0], content(handle).items.length);
+    written.set(doc, counts);
+  }
+
+  const ops = {
+    /** Connects to `url`, and answers when the server has answered. */
+    async connect({ url, peer, retry = 200 }) {
+      adapter = new Adapter(url, retry);
+      repo = new Repo({ network: [adapter], peerId: peer, sharePolicy: async () => true });
+      adapter.on("message", overhear);
+      adapter.on("peer-candidate", ({ peerId }) => say({ event: "peer", peer: peerId }));
+      adapter.on("peer-disconnected", ({ peerId }) => {
+        serverHeads.clear();
+        say({ event: "gone", peer: peerId });
+      });
+      await new Promise((done) => adapter.once("peer-candidate", done));
+    },
+    /** Makes `count` documents with one item each; answers their ids. */
+    create({ count = 1, item = 0 }) {
+      return Array.from({ length: count }, () => {
+        const doc = hold(repo.create());
+        add(doc, item);
+        return doc;
+      });
+    },
+    /** Appends `item` to a document's list. */
+    add({ doc, item }) {
+      add(doc, item);
+    },
+    /** Fills a document with `bytes` of text that does not compress. */
+    fill({ doc, bytes }) {
+      const text = Array.from({ length: bytes }, () => String.fromCharCode(33 + Math.random() * 90)).join("");
+      handles.get(doc).change((value) => (value.text = text));
+    },
+    /** Answers when the server has said that it has all that is here. */
+    async saved({ docs = [...handles.keys()] }) {
+      await until(() => docs.every(saved));
+    },
+    /** Makes documents and appends to them for ever, each change as soon as the one before is saved. */
+    write({ docs }) {
+      for (let i = 0; i < docs; i++) {
+        const doc = hold(repo.create());
+        let next = 0;
+        const go = () => {
+          if (next > 0 && !saved(doc)) return;
+          add(doc, next++);
+        };
+        adapter.on("message", (message) => message.documentId === doc && setImmediate(go));
+        go();
+      }
+    },
+    /** The id of a document that nobody has. */
+    unheard() {
+      return generateAutomergeUrl().slice("automerge:".length);
+    },
+    /** Finds a document: `{state, value}`. */
+    async find({ doc }) {
+      const handle = await find(repo, doc);
+      if (handle.state !== "ready") return { state: handle.state };
+      hold(handle);
+      return { state: "ready", value: content(handle) };
+    },
+    /** Finds many documents; answers their lists, by id. */
+    async read({ docs }) {
+      const found = await Promise.all(docs.map((doc) => ops.find({ doc })));
+      return Object.fromEntries(docs.map((doc, i) => [doc, found[i].value?.items ?? null]));
+    },
+    /** Answers when the document's list holds `items`, in any order, and nothing else. */
+    async holds({ doc, items }) {
+      const sorted = (list) => JSON.stringify([...(list ?? [])].sort((a, b) => a - b));
+      await until(() => sorted(content(handles.get(doc)).items) === sorted(items));
+    },
+    /** Sends `message` to whoever else has the document open. */
+    broadcast({ doc, message }) {
+      handles.get(doc).broadcast(message);
+    },
+  };
+
+  // The adapters throw, from the socket's own events, what they do not expect.
+  process.on("uncaughtException", (error) => say({ event: "trouble", message: String(error?.message ?? error) }));
+  process.on("unhandledRejection", (error) => say({ event: "trouble", message: String(error?.message ?? error) }));
+
+  const lines = createInterface({ input: process.stdin });
+  lines.on("close", () => process.exit(0));
+  lines.on("line", async (line) => {
+    const { id, op, ...args } = JSON.parse(line);
+    try {
+      say({ id, value: (await ops[op](args)) ?? null });
+    } catch (error) {
+      say({ id, error: String(error?.stack ?? error) });
+    }
+  });
+}
