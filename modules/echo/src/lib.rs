@@ -1,1 +1,3 @@
 //! Stub.
+#[doc(hidden)]
+pub mod wire;

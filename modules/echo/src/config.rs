@@ -1,0 +1,85 @@
+//! The `[echo]` table.
+use std::{path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::Origin;
+
+/// Who may sync, from where, and how much of everything one of them may use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Who is let in.
+    pub access: Access,
+    /// Whether the DXOS EDGE wire is offered; it is not in this version, so nothing follows from it yet.
+    pub edge: bool,
+    /// Web origins that may connect besides the domain's own and its subdomains'.
+    pub origins: Vec<Origin>,
+    /// Longest message that is read; a document that is sent whole must fit.
+    pub max_message: ByteSize,
+    /// Most connections at once.
+    pub connections: usize,
+    /// Most connections at once from one address.
+    pub connections_per_address: usize,
+    /// Most documents that one connection may have open.
+    pub documents_per_connection: usize,
+    /// How much may wait to be sent to one connection before it is given nothing more until it has read some.
+    pub send_queue: ByteSize,
+    /// How often a silent connection is asked whether it lives; it is closed when it does not answer twice.
+    #[serde(with = "humantime_serde")]
+    pub keep_alive: Duration,
+    /// How long a peer may take to read a message, and as long again for each 2 MiB of it, before it is closed.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// How long a request waits for a document that another connected peer announced, before it is unavailable.
+    #[serde(with = "humantime_serde")]
+    pub ask: Duration,
+    /// How long a document without traffic stays in memory.
+    #[serde(with = "humantime_serde")]
+    pub idle: Duration,
+    /// How much of changes that lack others is kept for a document until those arrive.
+    pub waiting: ByteSize,
+    /// How much of the database is kept in memory.
+    pub cache: ByteSize,
+    /// Derived: the domain; web pages of it and of its subdomains may connect.
+    #[serde(skip)]
+    pub domain: String,
+    /// Derived: the folder of `echo.redb`.
+    #[serde(skip)]
+    pub data: PathBuf,
+}
+
+/// Who is let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Everyone, into one space.
+    #[default]
+    Open,
+    /// Those who have a token. There are none yet, so nobody.
+    Token,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            access: Access::Open,
+            edge: true,
+            origins: Vec::new(),
+            max_message: ByteSize::mib(64),
+            connections: 10_000,
+            connections_per_address: 1_000,
+            documents_per_connection: 50_000,
+            send_queue: ByteSize::mib(4),
+            keep_alive: Duration::from_secs(20),
+            write_timeout: Duration::from_secs(30),
+            ask: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+            waiting: ByteSize::mib(1),
+            cache: ByteSize::mib(32),
+            domain: "localhost".to_owned(),
+            data: PathBuf::new(),
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Pure: the frames of the automerge-repo protocol, version 1: one CBOR map in each binary WebSocket message.
+//!
+//! Decoding borrows from the frame, walks it once, never recurses, and allocates only short bounded lists. Encoding
+//! writes what JavaScript decodes as plain objects: definite lengths, text keys, byte strings without tags.
+mod cbor;
+
+use std::{fmt, str::FromStr};
+
+use bytes::Bytes;
+use minicbor::encode::write::Write;
+
+use cbor::Fields;
+
+/// The longest peer, session or storage id that is accepted, in bytes.
+pub const MAX_ID: usize = 256;
+/// The longest list (of versions, storage ids or heads) that is accepted.
+pub const MAX_LIST: usize = 256;
+/// The deepest nesting that is walked through in a value that is not understood.
+pub const MAX_DEPTH: usize = 64;
+/// The version of the protocol spoken here.
+pub const VERSION: &str = "1";
+
+/// Names a document: 16 bytes, written as base58 with a checksum (bs58check), as in `automerge:<id>`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DocumentId(pub [u8; 16]);
+
+impl DocumentId {
+    /// The longest text of 16 bytes and 4 of checksum in base58.
+    const MAX_TEXT: usize = 28;
+}
+
+impl FromStr for DocumentId {
+    type Err = Error;
+
+    /// Reads bs58check text; any other length than 16 bytes and a wrong checksum are [`Error::DocumentId`].
+    fn from_str(text: &str) -> Result<Self, Error> {
+        // Base58 takes quadratic time: the length is looked at first.
+        if text.len() > Self::MAX_TEXT {
+            return Err(Error::DocumentId);
+        }
+        let bytes = bs58::decode(text).with_check(None).into_vec().map_err(|_| Error::DocumentId)?;
+        bytes.try_into().map(Self).map_err(|_| Error::DocumentId)
+    }
+}
+
+impl fmt::Display for DocumentId {
+    /// The bs58check text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&bs58::encode(self.0).with_check().into_string())
+    }
+}
+
+impl fmt::Debug for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a client sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Inbound<'a> {
+    /// The first frame of a connection.
+    Join(Join<'a>),
+    /// A sync message about a document.
+    Sync {
+        /// The document.
+        document: DocumentId,
+        /// The automerge sync message, unread.
+        data: &'a [u8],
+        /// Whether the client has nothing of the document, and waits for `doc-unavailable` if nobody else has.
+        request: bool,
+    },
+    /// The client does not have a document that it was asked for.
+    Unavailable {
+        /// The document.
+        document: DocumentId,
+    },
+    /// Something to pass on and never to store.
+    Ephemeral(Ephemeral<'a>),
+    /// Storage ids whose heads the client wants to hear of, or no longer.
+    RemoteSubscriptionChange {
+        /// To follow from now on.
+        add: Vec<&'a str>,
+        /// To follow no longer.
+        remove: Vec<&'a str>,
+    },
+    /// Heads that the client knows others to have stored.
+    RemoteHeadsChanged {
+        /// The document.
+        document: DocumentId,
+        /// The heads, by storage.
+        heads: Vec<RemoteHeads<'a>>,
+    },
+    /// The client goes.
+    Leave,
+    /// A type that is not known here, to be ignored: its name.
+    Unknown(&'a str),
+}
+
+/// Who joins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join<'a> {
+    /// The client's peer id.
+    pub sender: &'a str,
+    /// Names the client's storage over connections, if it has one.
+    pub storage_id: Option<&'a str>,
+    /// Whether the client keeps nothing: a tab rather than a device.
+    pub ephemeral: bool,
+    /// Versions of the protocol that the client speaks; a client that names none speaks version 1.
+    pub versions: Vec<&'a str>,
+}
+
+impl Join<'_> {
+    /// Whether the client speaks [`VERSION`].
+    pub fn is_supported(&self) -> bool {
+        self.versions.contains(&VERSION)
+    }
+}
+
+/// A message that is passed on to whoever has the document open, and not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ephemeral<'a> {
+    /// The document.
+    pub document: DocumentId,
+    /// Who sent it first, which need not be the connection that it came by.
+    pub sender: &'a str,
+    /// The sender's session: counts start anew in each.
+    pub session: &'a str,
+    /// Rises with each message of a session; what is not newer is dropped.
+    pub count: u64,
+    /// The payload, CBOR of the application.
+    pub data: &'a [u8],
+}
+
+/// The heads of a document in one storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteHeads<'a> {
+    /// The storage.
+    pub storage_id: &'a str,
+    /// The heads, as text that is passed on as it came.
+    pub heads: Vec<&'a str>,
+    /// When the storage was seen to have them, in milliseconds since 1970: newer replaces older.
+    pub timestamp: u64,
+}
+
+/// Why a frame cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The bytes are not well-formed CBOR, or end too early.
+    #[error("the frame is not well-formed CBOR")]
+    Malformed,
+    /// The bytes are CBOR, but not one map.
+    #[error("the frame is not one CBOR map")]
+    NotAMap,
+    /// Values are nested more than [`MAX_DEPTH`] deep.
+    #[error("the frame is nested more than {MAX_DEPTH} deep")]
+    TooDeep,
+    /// A key is there twice.
+    #[error("the frame has two values for {0:?}")]
+    Duplicate(&'static str),
+    /// A key that this type of frame needs is not there.
+    #[error("the frame has no {0:?}")]
+    Missing(&'static str),
+    /// A value is of another CBOR type than its key needs.
+    #[error("the frame has a value of a wrong type for {0:?}")]
+    WrongType(&'static str),
+    /// An id is empty or longer than [`MAX_ID`].
+    #[error("the frame's {0:?} is empty or longer than {MAX_ID} bytes")]
+    IdLength(&'static str),
+    /// A list is longer than [`MAX_LIST`].
+    #[error("the frame's {0:?} has more than {MAX_LIST} entries")]
+    ListLength(&'static str),
+    /// Text that should name a document is not bs58check of 16 bytes.
+    #[error("a document id is not bs58check of 16 bytes")]
+    DocumentId,
+}
+
+impl Error {
+    /// A short label for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotAMap => "not_a_map",
+            Self::TooDeep => "too_deep",
+            Self::Duplicate(_) => "duplicate_key",
+            Self::Missing(_) => "missing_key",
+            Self::WrongType(_) => "wrong_type",
+            Self::IdLength(_) => "id_length",
+            Self::ListLength(_) => "list_length",
+            Self::DocumentId => "document_id",
+        }
+    }
+}
+
+/// Reads one frame.
+///
+/// Takes time linear in the frame. Unknown keys are skipped, and an unknown type is [`Inbound::Unknown`], so that newer
+/// clients are understood as far as possible; bytes after the map are an error.
+pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
+    let fields = Fields::read(frame)?;
+    Ok(match fields.text("type")? {
+        "join" => {
+            let metadata = fields.map("peerMetadata")?;
+            Inbound::Join(Join {
+                sender: fields.id("senderId")?,
+                storage_id: metadata.optional_id("storageId")?,
+                ephemeral: metadata.flag("isEphemeral")?,
+                versions: fields.texts("supportedProtocolVersions")?.unwrap_or_else(|| vec![VERSION]),
+            })
+        }
+        "sync" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: false },
+        "request" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: true },
+        "doc-unavailable" => Inbound::Unavailable { document: fields.document()? },
+        "ephemeral" => Inbound::Ephemeral(Ephemeral {
+            document: fields.document()?,
+            sender: fields.id("senderId")?,
+            session: fields.id("sessionId")?,
+            count: fields.integer("count")?,
+            data: fields.bytes("data")?,
+        }),
+        "remote-subscription-change" => Inbound::RemoteSubscriptionChange {
+            add: fields.texts("add")?.unwrap_or_default(),
+            remove: fields.texts("remove")?.unwrap_or_default(),
+        },
+        "remote-heads-changed" => {
+            Inbound::RemoteHeadsChanged { document: fields.document()?, heads: fields.remote_heads("newHeads")? }
+        }
+        "leave" => Inbound::Leave,
+        unknown => Inbound::Unknown(unknown),
+    })
+}
+
+/// Encodes the answer to a join: who this peer is, and that version 1 is spoken.
+pub fn peer(sender: &str, target: &str, storage_id: &str) -> Bytes {
+    Frame::new("peer", 5, sender, target)
+        .text("selectedProtocolVersion", VERSION)
+        .with("peerMetadata", |e| e.map(2)?.str("storageId")?.str(storage_id)?.str("isEphemeral")?.bool(false)?.ok())
+        .done()
+}
+
+/// Encodes a sync message about a document.
+pub fn sync(sender: &str, target: &str, document: DocumentId, data: &[u8]) -> Bytes {
+    Frame::new("sync", 5, sender, target).document(document).bytes("data", data).done()
+}
+
+/// Encodes a sync message from a peer that has nothing of the document: an answer, [`Inbound::Unavailable`] or the
+/// document, is expected.
+pub fn request(sender: &str, target: &str, document: DocumentId, data: &[u8]) -> Bytes {
+    Frame::new("request", 5, sender, target).document(document).bytes("data", data).done()
+}
+
+/// Encodes that a document is nowhere to be had, for which a client that requested it waits.
+pub fn doc_unavailable(sender: &str, target: &str, document: DocumentId) -> Bytes {
+    Frame::new("doc-unavailable", 4, sender, target).document(document).done()
+}
+
+/// Encodes an ephemeral message that is passed on to `target`: it keeps its original sender.
+pub fn ephemeral(target: &str, message: &Ephemeral<'_>) -> Bytes {
+    Frame::new("ephemeral", 7, message.sender, target)
+        .document(message.document)
+        .text("sessionId", message.session)
+        .with("count", |e| integer(e, message.count))
+        .bytes("data", message.data)
+        .done()
+}
+
+/// Encodes heads that others have stored.
+pub fn remote_heads_changed(sender: &str, target: &str, document: DocumentId, heads: &[RemoteHeads<'_>]) -> Bytes {
+    Frame::new("remote-heads-changed", 5, sender, target)
+        .document(document)
+        .with("newHeads", |e| {
+            e.map(heads.len() as u64)?;
+            for storage in heads {
+                e.str(storage.storage_id)?.map(2)?.str("heads")?.array(storage.heads.len() as u64)?;
+                for head in &storage.heads {
+                    e.str(head)?;
+                }
+                integer(e.str("timestamp")?, storage.timestamp)?;
+            }
+            e.ok()
+        })
+        .done()
+}
+
+/// Encodes why the connection is about to be closed.
+pub fn error(sender: &str, target: &str, message: &str) -> Bytes {
+    Frame::new("error", 4, sender, target).text("message", message).done()
+}
+
+type Encoder = minicbor::Encoder<Vec<u8>>;
+type Encoded = Result<(), minicbor::encode::Error<<Vec<u8> as Write>::Error>>;
+
+/// A frame being written: a map of `keys` keys, of which three are written at once.
+struct Frame(Encoder);
+
+impl Frame {
+    fn new(kind: &str, keys: u64, sender: &str, target: &str) -> Self {
+        let mut encoder = Encoder::new(Vec::with_capacity(256));
+        encoder.map(keys).expect(INFALLIBLE);
+        Self(encoder).text("type", kind).text("senderId", sender).text("targetId", target)
+    }
+
+    fn with(mut self, key: &str, value: impl FnOnce(&mut Encoder) -> Encoded) -> Self {
+        self.0.str(key).expect(INFALLIBLE);
+        value(&mut self.0).expect(INFALLIBLE);
+        self
+    }
+
+    fn text(self, key: &str, value: &str) -> Self {
+        self.with(key, |e| e.str(value)?.ok())
+    }
+
+    fn bytes(self, key: &str, value: &[u8]) -> Self {
+        self.with(key, |e| e.bytes(value)?.ok())
+    }
+
+    fn document(self, document: DocumentId) -> Self {
+        self.text("documentId", &document.to_string())
+    }
+
+    fn done(self) -> Bytes {
+        self.0.into_writer().into()
+    }
+}
+
+/// Writes a whole number as JavaScript does: from 2^32 as floating point, because a longer integer is read as a `BigInt`.
+fn integer(encoder: &mut Encoder, value: u64) -> Encoded {
+    match u32::try_from(value) {
+        Ok(small) => encoder.u32(small)?.ok(),
+        Err(_) => encoder.f64(value as f64)?.ok(),
+    }
+}
+
+const INFALLIBLE: &str = "writing to a Vec cannot fail";
+
+#[cfg(test)]
+mod tests;
