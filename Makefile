@@ -1,0 +1,53 @@
+# The same words for people and for CI. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint fmt soak apps release
+
+KUBE := target/release/kube
+# How often `make soak` repeats the end-to-end tests.
+ROUNDS ?= 20
+
+help: ## lists the words
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: release ## builds everything and starts KUBE in development mode; ARGS="--config my.toml" adds flags
+	@exec $(KUBE) run $(ARGS)
+
+test: ## runs every test: units, modules, and the release binary from outside with real clients
+	@scripts/install-test-tools
+	@$(MAKE) --no-print-directory release tests/e2e/node/node_modules/.package-lock.json
+	@scripts/test
+
+bench: release ## measures CPU per request beside nginx on the same files, bodies checked; takes about 5 minutes
+	@scripts/install-test-tools nginx wrk h2load
+	cargo run --release --locked --package kube-bench
+
+lint: apps ## checks formatting, clippy, documentation and dependencies, all without a warning
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	scripts/check-dependencies
+
+fmt: ## formats the sources
+	cargo fmt --all
+
+soak: release tests/e2e/node/node_modules/.package-lock.json ## repeats the end-to-end tests ROUNDS times (20), until one fails
+	@scripts/install-test-tools
+	@for round in $$(seq $(ROUNDS)); do \
+	  echo "round $$round of $(ROUNDS)"; \
+	  KUBE_BIN=$(CURDIR)/$(KUBE) cargo test --locked --quiet --package kube --test e2e || exit 1; \
+	done
+
+release: apps
+	cargo build --release --locked --package kube
+
+# Apps with a package.json are built; apps of plain files are embedded as they are.
+apps:
+	@for app in static-apps/*/package.json; do \
+	  [ -e "$$app" ] || continue; \
+	  (cd "$$(dirname "$$app")" && npm ci --no-audit --no-fund && npm run build) || exit 1; \
+	done
+
+# No install script is needed or run.
+tests/e2e/node/node_modules/.package-lock.json: tests/e2e/node/package-lock.json
+	cd tests/e2e/node && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
