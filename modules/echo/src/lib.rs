@@ -1,3 +1,180 @@
-//! Stub.
-#[doc(hidden)]
+//! The always-on ECHO peer: documents, and the automerge-repo wire.
+//!
+//! # What it does
+//! It is a peer for [automerge-repo](https://automerge.org/docs/repositories/) clients, of versions 1 and 2, that is always
+//! there: it keeps every document that a client syncs, brings clients that are never online together up to date, and
+//! passes ephemeral messages on between those that are.
+//!
+//! # What it promises
+//! - *The acknowledgement rule*: what a client is told that we have is on disk, flushed. A failed write is never taken for a
+//!   success: the client that wrote is told and closed, and sends its changes again when it comes back.
+//! - *The poison rule*: nothing foreign reaches `automerge` before the reader and the gate have checked it; if it panics even
+//!   so, the document is loaded again from disk, and the one connection is closed.
+//! - *The bound rule*: every queue, frame, list and cache has a bound, and a slow or hostile peer slows only itself.
+//! - Memory follows the documents that are active, not those that are stored.
+//!
+//! # How it works
+//! ```text
+//!   upgrade --> socket --decode--> wire --> reader --> actor of the document <--> gate, replica (automerge)
+//!  (origin)   (1 a peer)                              |        |      ^
+//!                 ^                                   |        v      | flushed
+//!                 +------- outbox <-- sync, relay ----+      writer --+--> store (redb)
+//!                                                    (one thread, one flush for all)
+//! ```
+//! Each document that is in use has one actor, a task with a bounded mailbox, which alone touches it. It takes the messages
+//! that wait together, stores what is new with one write, and only then answers. A document that nobody changes is served
+//! from its stored bytes, without decoding them.
+//!
+//! # What a person can set
+//! Who is let in, from which web pages, and limits: see [`Config`].
+//!
+//! # What it deliberately does not do
+//! - It asks no peer for a document that the peer did not announce itself: whoever knows a document's id may have the
+//!   document, so ids are not told around.
+//! - It does not gossip the heads of other peers, and it follows no other server.
+//! - It has no tokens yet: with `access = "token"` it lets nobody in. The EDGE wire is not in this version.
+mod config;
+mod error;
+mod metrics;
+mod origin;
+pub mod store;
+mod throttle;
 pub mod wire;
+
+use std::{fs, io, os::unix::fs::DirBuilderExt, sync::Arc};
+
+use axum::{Router, routing::get};
+use kube_contract::{Commit, Context, Module};
+use prometheus::Registry;
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    metrics::Metrics,
+    store::{Disk, Store, Writer},
+    throttle::Throttle,
+};
+
+pub use config::{Access, Config};
+pub use error::Error;
+pub use origin::{NotAnOrigin, Origin};
+
+/// The peer.
+pub struct Echo {
+    shared: Arc<Shared>,
+    /// Held by the thread that commits: the one of a fallen run ends before the next begins.
+    lease: Arc<Semaphore>,
+}
+
+/// What the router and the runs share.
+struct Shared {
+    config: watch::Sender<Arc<Config>>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    refusals: Arc<Throttle>,
+}
+
+impl Echo {
+    /// Opens the database in `config.data`, and makes it if there is none.
+    ///
+    /// # Errors
+    /// The folder or the database cannot be opened, its format is not known, or a limit is too small to work with.
+    pub fn bind(config: &Config, registry: &Registry) -> Result<Self, Error> {
+        check(config)?;
+        let folder = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data);
+        folder().map_err(|source: io::Error| Error::Folder { path: config.data.clone(), source })?;
+        let cache = usize::try_from(config.cache.as_u64()).unwrap_or(usize::MAX);
+        let store = Disk::open(&config.data, cache)?;
+        Self::with_store(config, Arc::new(store), registry)
+    }
+
+    /// A peer over a store that is open already.
+    ///
+    /// # Errors
+    /// A limit is too small to work with, or a metric's name is taken.
+    pub fn with_store(config: &Config, store: Arc<dyn Store>, registry: &Registry) -> Result<Self, Error> {
+        check(config)?;
+        let shared = Shared {
+            config: watch::Sender::new(Arc::new(config.clone())),
+            store,
+            metrics: Arc::new(Metrics::register(registry)?),
+            refusals: Arc::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), lease: Arc::new(Semaphore::new(1)) })
+    }
+
+    /// The WebSocket endpoint, at `/`.
+    ///
+    /// It answers as long as the module runs, and with status 503 otherwise. Whoever mounts it may add
+    /// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) to the extensions of a request; without, connections are not
+    /// counted by address.
+    pub fn router(&self) -> Router {
+        Router::new().route("/", get(plain)).with_state(Arc::clone(&self.shared))
+    }
+}
+
+impl Module for Echo {
+    type Config = Config;
+    type Error = Error;
+
+    const NAME: &'static str = "echo";
+
+    async fn run(&self, cx: Context) -> Result<(), Error> {
+        let lease = Arc::clone(&self.lease).acquire_owned().await.expect("the lease is never closed");
+        let shared = &self.shared;
+        let (health, mut healthy) = watch::channel(Ok(()));
+        let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
+        let _writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
+        loop {
+            let state: store::Health = healthy.borrow_and_update().clone();
+            match state {
+                Ok(()) => cx.ready(),
+                Err(error) => cx.degraded(format!("new changes are refused: {error}")),
+            }
+            tokio::select! {
+                () = cx.stopped() => return Ok(()),
+                Ok(()) = healthy.changed() => {}
+            }
+        }
+    }
+
+    fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
+        check(new)?;
+        if new.cache != self.shared.config.borrow().cache {
+            return Err(Error::Restart("cache"));
+        }
+        let new = Arc::new(new.clone());
+        Ok(Commit::new(move || {
+            self.shared.config.send_replace(new);
+        }))
+    }
+}
+
+async fn plain() -> (axum::http::StatusCode, &'static str) {
+    (axum::http::StatusCode::UPGRADE_REQUIRED, "This is a sync peer: connect to it by WebSocket.\n")
+}
+
+/// Refuses limits that nothing could work with.
+fn check(config: &Config) -> Result<(), Error> {
+    let too_small = |option, value: String, least| Err(Error::TooSmall { option, value, least });
+    if config.max_message.as_u64() < 64 << 10 {
+        return too_small("max_message", config.max_message.to_string(), "64KiB");
+    }
+    for (option, value) in [("keep_alive", config.keep_alive), ("write_timeout", config.write_timeout)] {
+        if value.as_millis() < 10 {
+            return too_small(option, format!("{value:?}"), "10ms");
+        }
+    }
+    for (option, value) in [
+        ("connections", config.connections),
+        ("connections_per_address", config.connections_per_address),
+        ("documents_per_connection", config.documents_per_connection),
+    ] {
+        if value == 0 {
+            return too_small(option, value.to_string(), "1");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

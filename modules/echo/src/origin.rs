@@ -40,7 +40,9 @@ impl Scheme {
 
 /// Text that is not a web origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a web origin: write it like \"https://app.example\" or \"http://localhost:5173\", without a path")]
+#[error(
+    "{0:?} is not a web origin: write it like \"https://app.example\" or \"http://localhost:5173\", without a path"
+)]
 pub struct NotAnOrigin(String);
 
 impl Origin {
@@ -116,7 +118,8 @@ mod tests {
 
     #[test]
     fn pages_of_the_domain_and_its_subdomains_may_connect_at_any_port() {
-        for own in ["https://kube.test", "https://shop.kube.test", "https://a.b.kube.test:8443", "HTTPS://SHOP.KUBE.TEST"]
+        for own in
+            ["https://kube.test", "https://shop.kube.test", "https://a.b.kube.test:8443", "HTTPS://SHOP.KUBE.TEST"]
         {
             assert!(origin(own).may_connect("kube.test", &[]), "{own}");
         }
@@ -147,10 +150,23 @@ mod tests {
 
     #[test]
     fn what_is_not_an_origin_is_refused_with_an_example() {
-        for text in
-            ["null", "", "*", "shop.example", "https://", "https://a/", "https://a/b", "ftp://a", "https://u@a", "https://a:0",
-             "https://a:99999", "https://a:b", "https://[::1", "https://[x]", "https://a b"]
-        {
+        for text in [
+            "null",
+            "",
+            "*",
+            "shop.example",
+            "https://",
+            "https://a/",
+            "https://a/b",
+            "ftp://a",
+            "https://u@a",
+            "https://a:0",
+            "https://a:99999",
+            "https://a:b",
+            "https://[::1",
+            "https://[x]",
+            "https://a b",
+        ] {
             let error = text.parse::<Origin>().unwrap_err().to_string();
             assert!(error.contains("https://app.example"), "{text}: {error}");
         }

@@ -1,0 +1,117 @@
+//! What the scraper sees. No labels by document, peer or address: they would have no bound.
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, core::Collector};
+
+/// Every metric of the module.
+pub(crate) struct Metrics {
+    /// Peers connected by WebSocket.
+    pub(crate) connections: IntGauge,
+    /// Documents that someone has open or that had traffic lately.
+    pub(crate) documents: IntGauge,
+    /// Documents that are decoded in memory.
+    pub(crate) documents_decoded: IntGauge,
+    /// Changes that wait for others they depend on.
+    pub(crate) changes_waiting: IntGauge,
+    /// Frames read, by type.
+    pub(crate) received: IntCounterVec,
+    /// Bytes of the frames read.
+    pub(crate) received_bytes: IntCounter,
+    /// Frames written, by type.
+    pub(crate) sent: IntCounterVec,
+    /// Bytes of the frames written.
+    pub(crate) sent_bytes: IntCounter,
+    /// Changes that are on disk since they were received.
+    pub(crate) changes_stored: IntCounter,
+    /// Bytes of those changes.
+    pub(crate) changes_stored_bytes: IntCounter,
+    /// How long a commit took, flush included.
+    pub(crate) commit_seconds: Histogram,
+    /// How many writes shared a commit.
+    pub(crate) commit_writes: Histogram,
+    /// Commits that failed.
+    pub(crate) commit_failures: IntCounter,
+    /// Documents whose increments were replaced by a snapshot, by result.
+    pub(crate) compactions: IntCounterVec,
+    /// Documents read from disk, by what for.
+    pub(crate) reads: IntCounterVec,
+    /// Connections, frames and changes refused, by reason.
+    pub(crate) refused: IntCounterVec,
+    /// Ephemeral messages not passed on, by reason.
+    pub(crate) ephemeral_dropped: IntCounterVec,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let of = Maker(registry);
+        Ok(Self {
+            connections: of.gauge("connections", "Peers connected by WebSocket.")?,
+            documents: of.gauge("documents", "Documents that someone has open or that had traffic lately.")?,
+            documents_decoded: of.gauge("documents_decoded", "Documents that are decoded in memory.")?,
+            changes_waiting: of.gauge("changes_waiting", "Changes that wait for others they depend on.")?,
+            received: of.counters("received_frames_total", "Frames read, by type.", "type")?,
+            received_bytes: of.counter("received_bytes_total", "Bytes of the frames read.")?,
+            sent: of.counters("sent_frames_total", "Frames written, by type.", "type")?,
+            sent_bytes: of.counter("sent_bytes_total", "Bytes of the frames written.")?,
+            changes_stored: of.counter("changes_stored_total", "Changes received and put on disk.")?,
+            changes_stored_bytes: of
+                .counter("changes_stored_bytes_total", "Bytes of changes received and put on disk.")?,
+            commit_seconds: of.histogram(
+                "commit_seconds",
+                "How long a commit took, flush included.",
+                &[0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0, 8.0],
+            )?,
+            commit_writes: of.histogram(
+                "commit_writes",
+                "How many writes shared a commit.",
+                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0],
+            )?,
+            commit_failures: of.counter("commit_failures_total", "Commits that failed.")?,
+            compactions: of.counters(
+                "compactions_total",
+                "Documents whose increments were replaced by a snapshot, or kept, by result.",
+                "result",
+            )?,
+            reads: of.counters("reads_total", "Documents read from disk, by what for.", "what_for")?,
+            refused: of.counters("refused_total", "Connections, frames and changes refused, by reason.", "reason")?,
+            ephemeral_dropped: of.counters(
+                "ephemeral_dropped_total",
+                "Ephemeral messages not passed on, by reason.",
+                "reason",
+            )?,
+        })
+    }
+
+    /// Counts one refusal.
+    pub(crate) fn refuse(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+}
+
+/// Makes metrics with the module's prefix and registers them.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn name(name: &str) -> String {
+        format!("kube_echo_{name}")
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.registered(IntGauge::new(Self::name(name), help)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.registered(IntCounter::new(Self::name(name), help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(Opts::new(Self::name(name), help), &[label])?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        self.registered(Histogram::with_opts(HistogramOpts::new(Self::name(name), help).buckets(buckets.to_vec()))?)
+    }
+
+    fn registered<T: Collector + Clone + 'static>(&self, metric: T) -> prometheus::Result<T> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
