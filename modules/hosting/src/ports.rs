@@ -1,0 +1,60 @@
+//! What hosting needs from others.
+use std::{fmt, sync::Arc};
+
+use rustls::server::ResolvesServerCert;
+use tokio::sync::watch;
+
+/// Everything that hosting is given by others.
+pub struct Ports {
+    /// What is live, swapped whole.
+    pub sites: watch::Receiver<Arc<kube_manifest::Sites>>,
+    /// Chooses the certificate of a handshake; swaps certificates inside.
+    pub certificates: Arc<dyn ResolvesServerCert>,
+    /// Where requests go that are not for files.
+    pub mounts: Vec<Mount>,
+}
+
+/// A router that hosting mounts and does not know.
+#[derive(Clone)]
+pub struct Mount {
+    /// The host it has to itself: `sync` is `https://sync.<domain>/`. The router sees paths as they are.
+    pub label: Option<&'static str>,
+    /// The path that it has on every app's host, `/.well-known/kube/sync` say. The router sees `/` and what follows.
+    pub well_known: Option<&'static str>,
+    /// The router. A WebSocket reaches it as an HTTP/1.1 upgrade.
+    pub router: axum::Router,
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount")
+            .field("label", &self.label)
+            .field("well_known", &self.well_known)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheme {
+    /// Plain HTTP/1.1.
+    Http,
+    /// HTTP/1.1 or HTTP/2 over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

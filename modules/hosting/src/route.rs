@@ -1,0 +1,66 @@
+//! Pure: from the name of a host to what is served there.
+use std::{borrow::Cow, sync::Arc};
+
+use kube_manifest::{Site, Sites};
+
+/// The host names that do not depend on which apps are live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hosts<'a, L> {
+    /// The domain, in lower case.
+    pub domain: &'a str,
+    /// The labels of mounts, in lower case; what they stand for is the caller's.
+    pub labels: &'a [L],
+}
+
+/// Where a request for a host name goes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Place<'a> {
+    /// The domain itself.
+    Apex,
+    /// The mount with this index in the labels.
+    Mount(usize),
+    /// An app.
+    Site(&'a Arc<Site>),
+    /// A name under the domain that is nobody's.
+    Nobody,
+    /// A name outside of the domain.
+    Elsewhere,
+}
+
+impl<'a, L: AsRef<str>> Hosts<'a, L> {
+    /// Where `name`, a host name without port, goes. Case and one final dot do not matter.
+    pub(crate) fn place<'s>(&self, sites: &'s Sites, name: &str) -> Place<'s> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(name.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(name)
+        };
+        let Some(rest) = name.strip_suffix(self.domain) else {
+            return Place::Elsewhere;
+        };
+        if rest.is_empty() {
+            return Place::Apex;
+        }
+        let Some(label) = rest.strip_suffix('.').filter(|label| !label.is_empty()) else {
+            return Place::Elsewhere;
+        };
+        if let Some(index) = self.labels.iter().position(|mount| mount.as_ref() == label) {
+            return Place::Mount(index);
+        }
+        sites.get(label).map_or(Place::Nobody, Place::Site)
+    }
+}
+
+/// Whether the host `name` is served: the domain itself, a mount's label under it, or a live app.
+///
+/// `domain` and `labels` are in lower case; the case of `name` and one final dot do not matter.
+pub fn serves(domain: &str, labels: &[&str], sites: &Sites, name: &str) -> bool {
+    match (Hosts { domain, labels }).place(sites, name) {
+        Place::Apex | Place::Mount(_) | Place::Site(_) => true,
+        Place::Nobody | Place::Elsewhere => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+use std::path::Path;
+
+use kube_manifest::{Manifest, Missing};
+use proptest::prelude::*;
+
+use super::*;
+
+fn sites(names: &[&str]) -> Sites {
+    let site = |name: &str| Site {
+        name: name.to_owned(),
+        manifest: Manifest::default(),
+        missing: Missing::Auto,
+        blobs: Path::new("/blobs").into(),
+    };
+    names.iter().map(|name| (name.to_string(), Arc::new(site(name)))).collect()
+}
+
+#[test]
+fn every_host_name_has_one_place() {
+    let sites = sites(&["shop", "sync"]);
+    let hosts = Hosts { domain: "kube.test", labels: &["sync"] };
+    for (name, place) in [
+        ("kube.test", Place::Apex),
+        ("KUBE.test.", Place::Apex),
+        ("shop.kube.test", Place::Site(&sites["shop"])),
+        ("Shop.Kube.Test.", Place::Site(&sites["shop"])),
+        ("sync.kube.test", Place::Mount(0)),
+        ("x.shop.kube.test", Place::Nobody),
+        ("other.kube.test", Place::Nobody),
+        ("shop.kube.test..", Place::Elsewhere),
+        (".kube.test", Place::Elsewhere),
+        ("shopkube.test", Place::Elsewhere),
+        ("kube.test.evil", Place::Elsewhere),
+        ("test", Place::Elsewhere),
+        ("", Place::Elsewhere),
+        (".", Place::Elsewhere),
+        ("127.0.0.1", Place::Elsewhere),
+        ("[::1]", Place::Elsewhere),
+    ] {
+        assert_eq!(hosts.place(&sites, name), place, "{name:?}");
+    }
+}
+
+#[test]
+fn a_certificate_is_due_for_what_is_served_only() {
+    let sites = sites(&["shop"]);
+    for (name, served) in [
+        ("localhost", true),
+        ("shop.localhost", true),
+        ("sync.localhost", true),
+        ("nobody.localhost", false),
+        ("a.shop.localhost", false),
+        ("example.org", false),
+    ] {
+        assert_eq!(serves("localhost", &["sync"], &sites, name), served, "{name:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_name_finds_an_app_only_as_its_label_under_the_domain(name in "[a-zA-Z.]{0,12}(\\.kube\\.test)?\\.?") {
+        let sites = sites(&["a", "b", "shop"]);
+        if let Place::Site(site) = (Hosts { domain: "kube.test", labels: &["sync"] }).place(&sites, &name) {
+            let plain = name.to_lowercase();
+            prop_assert_eq!(plain.strip_suffix('.').unwrap_or(&plain), format!("{}.kube.test", site.name));
+        }
+    }
+}
