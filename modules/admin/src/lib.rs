@@ -1,1 +1,151 @@
-//! Stub.
+//! The admin API: a Unix socket that the command line talks to.
+//!
+//! # What it does
+//! Serves a small versioned HTTP API on a socket that only root and KUBE's own user may use, and brings the client for it.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | a [`Status`] |
+//! | `POST /v1/reload` | the names of the modules that changed; 422 with every problem when none did |
+//! | `POST /v1/drill/{module}` | nothing; 404 when there is no such module |
+//!
+//! Errors are `{"error": "..."}`.
+//!
+//! # What it promises
+//! - Whoever is neither root nor KUBE's own user is not listened to (`SO_PEERCRED`), and is counted.
+//! - A socket left behind by a dead KUBE is replaced, one of a living KUBE never: a lock beside it decides.
+//! - Nobody can connect before the socket's permissions are right: it is made under another name.
+//!
+//! # How it works
+//! ```text
+//!   kube status --> Client ~~ socket ~~> accept --> who is it? --> router --> Control (port) --> the binary
+//! ```
+//!
+//! # What a person can set
+//! Nothing yet: the socket's place follows from the environment and `data` ([`socket_path`]).
+//!
+//! # What it deliberately does not do
+//! It listens on no network. It knows no module: what it may ask is the port [`Control`].
+mod client;
+mod config;
+mod error;
+mod metrics;
+mod ports;
+mod routes;
+mod socket;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use kube_contract::{Commit, Context, Module};
+use prometheus::Registry;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+pub use client::{Client, ClientError};
+pub use config::{Config, socket_path};
+pub use error::Error;
+pub use ports::{Control, Listener, ModuleStatus, SiteStatus, Status};
+
+use metrics::Metrics;
+use socket::Socket;
+
+/// The most command lines that are served at once.
+const CONNECTIONS: usize = 32;
+/// How long a whole connection may take; a reload that lasts longer is broken.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The admin API.
+pub struct Admin {
+    socket: Socket,
+    router: Router,
+    metrics: Metrics,
+    places: Arc<Semaphore>,
+}
+
+impl Admin {
+    /// Takes the lock and the socket.
+    ///
+    /// # Errors
+    /// Another KUBE that has it, or the path that cannot be used.
+    pub fn bind(config: &Config, control: Arc<dyn Control>, registry: &Registry) -> Result<Self, Error> {
+        let metrics = Metrics::register(registry);
+        Ok(Self {
+            socket: Socket::bind(&config.socket)?,
+            router: routes::router(control, metrics.clone()),
+            metrics,
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+        })
+    }
+
+    /// Whether the other end is root, or who we are.
+    fn admits(&self, stream: &UnixStream) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        let admitted = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);
+        if !admitted {
+            self.metrics.refused_peers.inc();
+            tracing::warn!(peer = ?stream.peer_cred().ok(), "refused a peer that is neither root nor this user");
+        }
+        admitted
+    }
+}
+
+impl Module for Admin {
+    type Config = Config;
+    type Error = Error;
+
+    const NAME: &'static str = "admin";
+
+    async fn run(&self, cx: Context) -> Result<(), Error> {
+        let listener = UnixListener::from_std(self.socket.listener()?).map_err(Error::Socket)?;
+        cx.ready();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = cx.stopped() => return Ok(()),
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, say: waiting helps, spinning does not.
+                    tracing::warn!(%error, "cannot accept");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                self.metrics.refused_peers.inc();
+                continue;
+            };
+            if self.admits(&stream) {
+                let connection = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(5))
+                    .keep_alive(false)
+                    .max_buf_size(16 << 10)
+                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
+                cx.spawn(async move {
+                    if let Ok(Err(error)) = timeout(LONGEST, connection).await {
+                        tracing::debug!(%error, "admin connection");
+                    }
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    fn prepare(&self, _new: &Config) -> Result<Commit<'_>, Error> {
+        Err(Error::Moved)
+    }
+}
+
+#[cfg(test)]
+mod tests;

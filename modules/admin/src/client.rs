@@ -1,0 +1,133 @@
+//! The command line's end of the socket.
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Method, Request, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{net::UnixStream, time::timeout};
+
+/// The longest answer that is read.
+const LARGEST: usize = 16 << 20;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A way to the KUBE at one socket.
+pub struct Client {
+    path: PathBuf,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there.
+    #[error("no KUBE is running at {0}: start it with `kube run`, or `systemctl start kube`")]
+    NotRunning(PathBuf),
+    /// The socket is another user's.
+    #[error("{0} is not for this user: run as root, or as the user that KUBE runs as")]
+    Forbidden(PathBuf),
+    /// The connection broke, or the answer makes no sense.
+    #[error("asking the KUBE at {path}: {reason}")]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// KUBE answered with an error of its own.
+    #[error("{0}")]
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+impl Client {
+    /// Checks that somebody listens at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::NotRunning`] or [`ClientError::Forbidden`].
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        let client = Self { path: path.to_owned() };
+        client.stream().await?;
+        Ok(client)
+    }
+
+    /// Asks for `path`, such as `/v1/status`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path).await
+    }
+
+    /// Asks KUBE to do something.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::POST, path).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+        let stream = self.stream().await?;
+        let (status, body) = match timeout(PATIENCE, exchange(stream, method, path)).await {
+            Ok(answer) => answer.map_err(|error| self.broken(&*error))?,
+            Err(elapsed) => return Err(self.broken(&elapsed)),
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| self.broken(&error));
+        }
+        match serde_json::from_slice(&body) {
+            Ok(Refusal { error }) => Err(ClientError::Refused(error)),
+            Err(_) => Err(ClientError::Broken { path: self.path.clone(), reason: format!("answered {status}") }),
+        }
+    }
+
+    async fn stream(&self) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(&self.path).await.map_err(|error| {
+            let path = self.path.clone();
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+                ClientError::NotRunning(path)
+            } else if error.kind() == io::ErrorKind::PermissionDenied {
+                ClientError::Forbidden(path)
+            } else {
+                self.broken(&error)
+            }
+        })
+    }
+
+    fn broken(&self, error: &dyn std::error::Error) -> ClientError {
+        ClientError::Broken { path: self.path.clone(), reason: error.to_string() }
+    }
+}
+
+/// One request and its answer over one connection.
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+) -> Result<(hyper::StatusCode, Bytes), kube_contract::BoxError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder().method(method).uri(path).header(HOST, "kube").body(Empty::<Bytes>::new())?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST).collect().await?.to_bytes();
+        Ok((status, body))
+    };
+    let mut connection = std::pin::pin!(connection);
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        // The connection may end first, with the whole answer read.
+        _ = &mut connection => answer.await,
+    }
+}

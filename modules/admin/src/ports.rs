@@ -1,0 +1,79 @@
+//! What the admin API may ask, and how the answers look.
+use std::collections::BTreeMap;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+/// Whoever runs this KUBE implements it.
+pub trait Control: Send + Sync + 'static {
+    /// How everything is now.
+    fn status(&self) -> Status;
+
+    /// Moves to the changed config: the names of the modules that changed, or every reason why none did.
+    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
+
+    /// Makes a module panic; `false` when there is no such module.
+    fn drill<'a>(&'a self, module: &'a str) -> BoxFuture<'a, bool>;
+}
+
+/// How a running KUBE is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version that runs.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// When it started, in seconds since 1970 (UTC).
+    pub started: u64,
+    /// The domain that it serves.
+    pub domain: String,
+    /// The config file; none in development mode.
+    pub config: Option<String>,
+    /// The folder of everything that it keeps.
+    pub data: String,
+    /// Every module and how it is.
+    pub modules: Vec<ModuleStatus>,
+    /// Every address that is listened on.
+    pub listeners: Vec<Listener>,
+    /// Every app that is served.
+    pub sites: Vec<SiteStatus>,
+    /// Other addresses for people, by what they are for: `sync`, `metrics`.
+    pub urls: BTreeMap<String, String>,
+}
+
+/// How one module is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModuleStatus {
+    /// Its name: its table in `kube.toml`.
+    pub name: String,
+    /// `starting`, `ready`, `degraded`, `failed` or `stopped`.
+    pub health: String,
+    /// Why it is degraded or failed.
+    pub reason: Option<String>,
+    /// How often it fell and was started again.
+    pub restarts: u64,
+}
+
+/// An address that is listened on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// The module that listens.
+    pub module: String,
+    /// What is spoken: `http`, `https`.
+    pub protocol: String,
+    /// Address and port.
+    pub address: String,
+}
+
+/// One app that is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteStatus {
+    /// The app.
+    pub name: String,
+    /// Where to open it.
+    pub url: String,
+    /// How many files it has.
+    pub files: u64,
+    /// What they weigh together, in bytes.
+    pub bytes: u64,
+}

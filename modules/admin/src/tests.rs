@@ -1,0 +1,144 @@
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net},
+    path::Path,
+    process::Command,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use kube_contract::{Appliance, Limits, Running, testing};
+
+use super::*;
+
+struct Puppet;
+
+impl Control for Puppet {
+    fn status(&self) -> Status {
+        Status {
+            version: "1.2.3".into(),
+            pid: 7,
+            started: 0,
+            domain: "localhost".into(),
+            config: None,
+            data: "/data".into(),
+            modules: vec![],
+            listeners: vec![],
+            sites: vec![],
+            urls: BTreeMap::new(),
+        }
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        async { Err("kube.toml:3: no".to_owned()) }.boxed()
+    }
+
+    fn drill<'a>(&'a self, module: &'a str) -> BoxFuture<'a, bool> {
+        async move { module == "echo" }.boxed()
+    }
+}
+
+fn config(folder: &Path) -> Config {
+    Config { socket: folder.join("run/admin.sock") }
+}
+
+fn bind(config: &Config) -> Result<Admin, Error> {
+    Admin::bind(config, Arc::new(Puppet), &Registry::new())
+}
+
+async fn serve(admin: Admin, config: &Config) -> Running<Config> {
+    let mut appliance = Appliance::new(config.clone(), Limits::default());
+    appliance.add(Arc::new(admin), |config| config);
+    let running = appliance.start();
+    running.serving().await.unwrap();
+    running
+}
+
+#[tokio::test]
+async fn passes_the_battery() {
+    let folder = tempfile::tempdir().unwrap();
+    let bind = async |config: &Config, registry: &Registry| Admin::bind(config, Arc::new(Puppet), registry);
+    testing::battery(config(folder.path()), bind).await;
+}
+
+#[tokio::test]
+async fn the_client_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let running = serve(bind(&config).unwrap(), &config).await;
+    let client = Client::connect(&config.socket).await.unwrap();
+    assert_eq!(client.get::<Status>("/v1/status").await.unwrap(), Puppet.status());
+    let () = client.post("/v1/drill/echo").await.unwrap();
+    for (error, expected) in [
+        (client.post::<()>("/v1/drill/x").await.unwrap_err(), "there is no module \"x\": `kube status` lists them"),
+        (client.post::<Vec<String>>("/v1/reload").await.unwrap_err(), "kube.toml:3: no"),
+        (client.get::<()>("/v1/reload").await.unwrap_err(), "wrong method"),
+        (client.get::<()>("/v9/x").await.unwrap_err(), "this KUBE does not know that request: is it an older version?"),
+    ] {
+        assert_eq!(error.to_string(), expected);
+    }
+    assert!(running.stop().await);
+}
+
+#[tokio::test]
+async fn a_dead_kubes_socket_is_replaced_and_a_living_ones_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let living = bind(&config).unwrap();
+    let refused = bind(&config).err().unwrap().to_string();
+    assert!(refused.contains(&format!("another KUBE (process {})", std::process::id())), "{refused}");
+    drop(living);
+    assert!(!config.socket.exists(), "a KUBE that goes takes its socket along");
+
+    std::fs::write(&config.socket, "left behind").unwrap();
+    let admin = bind(&config).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&config.socket), mode(config.socket.parent().unwrap())), (0o600, 0o700));
+    drop(admin);
+    let nobody = Client::connect(&config.socket).await.err().unwrap();
+    assert!(nobody.to_string().starts_with("no KUBE is running at"), "{nobody}");
+}
+
+#[tokio::test]
+async fn a_path_that_no_socket_can_have_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = bind(&Config { socket: folder.path().join("x".repeat(100)).join("admin.sock") }).err().unwrap();
+    assert!(matches!(error, Error::TooLong { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_and_strangers_harm_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let admin = bind(&config).unwrap();
+    let refused = admin.metrics.refused_peers.clone();
+    let running = serve(admin, &config).await;
+    let (path, junk) = (config.socket.clone(), b"\x16\x03\x01 not HTTP \r\n\r\n".repeat(4096));
+    tokio::task::spawn_blocking(move || {
+        let mut stream = net::UnixStream::connect(path).unwrap();
+        // It may hang up before all of it is written.
+        stream.write_all(&junk).ok();
+        stream.read_to_end(&mut Vec::new()).ok();
+    })
+    .await
+    .unwrap();
+
+    if rustix::process::geteuid().is_root() {
+        for open in [folder.path(), config.socket.parent().unwrap()] {
+            std::fs::set_permissions(open, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        std::fs::set_permissions(&config.socket, PermissionsExt::from_mode(0o666)).unwrap();
+        let path = config.socket.clone();
+        let stranger = tokio::task::spawn_blocking(move || {
+            let mut curl = Command::new("setpriv");
+            curl.args(["--reuid=65534", "--clear-groups", "curl", "--silent", "--unix-socket"]).arg(path);
+            curl.arg("http://kube/v1/status").output().unwrap()
+        });
+        let output = stranger.await.unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        assert_eq!(refused.get(), 1);
+    }
+    let client = Client::connect(&config.socket).await.unwrap();
+    assert_eq!(client.get::<Status>("/v1/status").await.unwrap().version, "1.2.3");
+    assert!(running.stop().await);
+}
