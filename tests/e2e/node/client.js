@@ -5,6 +5,7 @@
 // standard input does. `v1/` and `v2/` call `serve` with the two generations of the library.
 import dns from "node:dns";
 import { createInterface } from "node:readline";
+import WebSocket from "ws";
 
 // Every name under .localhost is loopback (RFC 6761, section 6.3); not every resolver knows.
 const lookup = dns.lookup;
@@ -15,7 +16,7 @@ const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 /** Serves standard input with one generation of the library: `find` and `content` differ between them. */
 export function serve({ Automerge, Repo, Adapter, generateAutomergeUrl, find, content }) {
-  let repo, adapter;
+  let repo, adapter, socket;
   const handles = new Map(); // id -> handle
   const serverHeads = new Map(); // id -> heads as the server last said them
   const written = new Map(); // id -> Map(head -> how many changes it stands for)
@@ -130,6 +131,49 @@ export function serve({ Automerge, Repo, Adapter, generateAutomergeUrl, find, co
     async holds({ doc, items }) {
       const sorted = (list) => JSON.stringify([...(list ?? [])].sort((a, b) => a - b));
       await until(() => sorted(content(handles.get(doc)).items) === sorted(items));
+    },
+    /**
+     * Opens a bare WebSocket beside the repo: `{status, body}`, 101 when it was let in. `answers: false` leaves the
+     * server's pings unanswered.
+     */
+    async open({ url, origin, answers = true }) {
+      socket = new WebSocket(url, { origin, autoPong: answers, perMessageDeflate: false });
+      socket.received = [];
+      socket.pings = 0;
+      socket.on("ping", () => (socket.pings++, recheck()));
+      socket.on("message", (data) => (socket.received.push(data.toString("hex")), recheck()));
+      socket.on("close", (code, reason) => ((socket.closed = { code, reason: String(reason) }), recheck()));
+      return await new Promise((done) => {
+        socket.on("error", (error) => done({ status: 0, body: error.message }));
+        socket.on("open", () => done({ status: 101, body: "" }));
+        socket.on("unexpected-response", async (_, response) => {
+          let body = "";
+          for await (const part of response) body += part;
+          done({ status: response.statusCode, body });
+        });
+      });
+    },
+    /** Sends a binary message on the bare socket: `hex`, or one byte `fill` `bytes` times. */
+    send({ hex = "", fill, bytes = 0 }) {
+      socket.send(bytes > 0 ? Buffer.alloc(bytes, fill) : Buffer.from(hex, "hex"));
+    },
+    /** Sends text, which the wire does not know. */
+    sendText({ text }) {
+      socket.send(text);
+    },
+    /** Answers when the server has closed the bare socket: `{code, reason}`. */
+    async closed() {
+      await until(() => socket.closed);
+      return socket.closed;
+    },
+    /** Answers when the server has sent this many messages on the bare socket: hex. */
+    async received({ count }) {
+      await until(() => socket.received.length >= count);
+      return socket.received;
+    },
+    /** Answers when the server has pinged the bare socket this often. */
+    async pinged({ count }) {
+      await until(() => socket.pings >= count);
     },
     /** Sends `message` to whoever else has the document open. */
     broadcast({ doc, message }) {

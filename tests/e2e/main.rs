@@ -1,0 +1,21 @@
+//! The binary from outside: started as systemd starts it, asked by real clients, and treated badly.
+//!
+//! `KUBE_BIN` names the binary at compile time; `make test` names the release build. Every KUBE has a folder, ports and
+//! a notify socket of its own, so the tests run side by side. What fails shows all that its KUBE said.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod client;
+mod curl;
+mod journal;
+mod kube;
+
+mod apps;
+mod faults;
+mod junk;
+mod measures;
+mod metrics;
+mod reload;
+mod serving;
+mod starting;
+mod stopping;
+mod sync;
