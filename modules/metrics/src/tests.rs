@@ -87,8 +87,8 @@ async fn promtool_has_nothing_to_say() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && said.is_empty(), "{said}");
         }
-        // The binary's own tests need promtool and install it.
-        Err(error) => println!("not checked with promtool: {error}"),
+        // Not every machine has it; the tests of the whole binary install it and ask again.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
     }
     assert!(running.stop().await);
 }
