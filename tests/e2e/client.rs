@@ -158,3 +158,14 @@ impl Drop for Client {
         self.child.wait().ok();
     }
 }
+
+/// What every client says first, in CBOR, as hex: `{type: "join", senderId: peer, supportedProtocolVersions: ["1"]}`.
+pub(crate) fn join(peer: &str) -> String {
+    let text = |text: &str| match text.len() {
+        short @ 0..24 => [&[0x60 + short as u8], text.as_bytes()].concat(),
+        long => [&[0x78, long as u8], text.as_bytes()].concat(),
+    };
+    let words = ["type", "join", "senderId", peer, "supportedProtocolVersions"].map(text).concat();
+    let message = [&[0xa3], &words[..], &[0x81], &text("1")].concat();
+    message.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    client::{Client, Version},
+    client::{Client, Version, join},
     journal::PATIENCE,
     kube::{Home, Kube},
 };
@@ -125,17 +125,6 @@ fn open(kube: &Kube<'_>) -> Client {
     client
 }
 
-/// `{"type": "join", "senderId": "evil", "supportedProtocolVersions": ["1"]}`
-const JOIN: &str = concat!(
-    "a3",
-    "6474797065",
-    "646a6f696e",
-    "6873656e6465724964",
-    "646576696c",
-    "7819737570706f7274656450726f746f636f6c56657273696f6e73",
-    "816131"
-);
-
 #[test]
 fn junk_on_the_sync_socket_ends_that_connection_alone() {
     let home = Home::new();
@@ -157,11 +146,11 @@ fn junk_on_the_sync_socket_ends_that_connection_alone() {
         json!({"hex": "01"}),
         json!({"hex": ""}),
     ];
-    for join in [false, true] {
+    for joined in [false, true] {
         for bomb in &bombs {
             let mut stranger = open(&kube);
-            if join {
-                stranger.ask("send", json!({"hex": JOIN}));
+            if joined {
+                stranger.ask("send", json!({"hex": join("stranger")}));
                 stranger.ask("received", json!({"count": 1}));
             }
             stranger.ask("send", bomb.clone());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde_json::json;
 
 use crate::{
-    client::{Client, VERSIONS, Version},
+    client::{Client, VERSIONS, Version, join},
     journal::eventually,
     kube::{Home, Kube, LISTEN},
 };
@@ -168,14 +168,9 @@ fn a_silent_connection_is_asked_whether_it_lives() {
     let mut dead = Client::new(Version::V2, &home);
     let url = sync_url(&kube);
     assert_eq!(alive.ask("open", json!({"url": url}))["status"], 101);
-    // As every client begins.
-    let join = concat!(
-        "a36474797065646a6f696e6873656e646572496461616161",
-        "7819737570706f7274656450726f746f636f6c56657273696f6e73816131"
-    );
-    alive.ask("send", json!({"hex": join}));
+    alive.ask("send", json!({"hex": join("alive")}));
     assert_eq!(dead.ask("open", json!({"url": url, "answers": false}))["status"], 101);
-    dead.ask("send", json!({"hex": join.replace("6161616", "6262626")}));
+    dead.ask("send", json!({"hex": join("dead")}));
     dead.ask("closed", json!({}));
     alive.ask("pinged", json!({"count": 4}));
     kube.is_unharmed();
