@@ -37,6 +37,7 @@ mod config;
 mod error;
 mod metrics;
 mod origin;
+pub mod reader;
 pub mod store;
 mod throttle;
 pub mod wire;
