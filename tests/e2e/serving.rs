@@ -207,3 +207,22 @@ fn certificate_files_are_served_and_replaced_by_a_reload() {
     crate::journal::eventually("the new certificate", || (served() == "serial=2222").then_some(()));
     kube.stop();
 }
+
+#[test]
+fn load_generators_run_clean() {
+    let home = Home::new();
+    let kube = home.start();
+    let url = format!("https://localhost:{}/", kube.https());
+    let said = |program: &str, args: &[&str]| {
+        let output =
+            Command::new(program).args(args).arg(&url).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let wrk = said("wrk", &["-t", "1", "-c", "32", "-d", "1"]);
+    assert!(wrk.contains("requests in") && !wrk.contains("Non-2xx") && !wrk.contains("Socket errors"), "{wrk}");
+    let h2load = said("h2load", &["-n", "2000", "-c", "8", "-m", "16"]);
+    assert!(h2load.contains("2000 succeeded, 0 failed, 0 errored, 0 timeout"), "{h2load}");
+    kube.is_unharmed();
+    kube.stop();
+}
