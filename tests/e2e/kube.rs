@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -182,8 +181,10 @@ impl Kube<'_> {
         self.child.id()
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    /// Sends a signal: `TERM`, `INT`, `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success(), "{}", self.journal);
     }
 
     /// Waits for the end of the process.
@@ -202,7 +203,7 @@ impl Kube<'_> {
 
     /// Asks it to stop, as systemd does, and expects success.
     pub(crate) fn stop(self) {
-        self.signal(Signal::TERM);
+        self.signal("TERM");
         let journal = self.journal.clone();
         assert!(self.wait().success(), "{journal}");
     }

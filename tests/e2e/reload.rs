@@ -4,8 +4,6 @@ use std::{
     net::TcpStream,
 };
 
-use rustix::process::Signal;
-
 use crate::{
     journal::{From, PATIENCE},
     kube::{Home, Kube, LISTEN},
@@ -66,7 +64,7 @@ fn systemd_is_told_about_every_reload() {
     {
         let start = kube.journal.len();
         home.configure(&config(tables));
-        kube.signal(Signal::HUP);
+        kube.signal("HUP");
         kube.journal.wait_from(start, From::Systemd, "RELOADING=1");
         let stamp = kube.journal.wait_from(start, From::Systemd, "MONOTONIC_USEC=");
         assert!(stamp.text["MONOTONIC_USEC=".len()..].parse::<u64>().unwrap() > 0);
@@ -114,7 +112,7 @@ fn a_signal_that_comes_before_ready_is_not_lost() {
     let kube = home.spawn();
     // From the first line on, signals are heard; before it nothing was promised.
     kube.journal.wait(From::Stderr, "");
-    kube.signal(Signal::TERM);
+    kube.signal("TERM");
     let journal = kube.journal.clone();
     assert_eq!(kube.wait().code(), Some(0), "{journal}");
 }

@@ -4,8 +4,6 @@ use std::{
     net::TcpStream,
 };
 
-use rustix::process::Signal;
-
 use crate::{
     journal::{From, PATIENCE},
     kube::{Home, Kube},
@@ -37,7 +35,7 @@ fn a_stop_finishes_what_was_begun() {
     let kube = home.start();
     kube.is_served("files", "/large.bin");
     let mut stream = begun(&kube);
-    kube.signal(Signal::TERM);
+    kube.signal("TERM");
     kube.journal.wait(From::Systemd, "STOPPING=1");
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
@@ -53,9 +51,9 @@ fn a_second_signal_ends_it_now() {
     let kube = home.start();
     kube.is_served("files", "/large.bin");
     let stream = begun(&kube);
-    kube.signal(Signal::TERM);
+    kube.signal("TERM");
     kube.journal.wait(From::Systemd, "STOPPING=1");
-    kube.signal(Signal::INT);
+    kube.signal("INT");
     assert_eq!(kube.wait().code(), Some(1));
     drop(stream);
 }
@@ -65,7 +63,7 @@ fn an_interrupt_stops_it_too_and_its_data_serves_again() {
     let home = Home::new();
     for _ in 0..2 {
         let kube = home.start();
-        kube.signal(Signal::INT);
+        kube.signal("INT");
         assert!(kube.wait().success());
     }
 }
