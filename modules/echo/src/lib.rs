@@ -35,6 +35,7 @@
 //! - It has no tokens yet: with `access = "token"` it lets nobody in. The EDGE wire is not in this version.
 mod config;
 mod error;
+pub mod gate;
 mod metrics;
 mod origin;
 pub mod reader;

@@ -296,4 +296,4 @@ fn spend(left: &mut usize, amount: u64, what: &'static str) -> Result<(), Error>
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
