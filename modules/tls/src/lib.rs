@@ -1,1 +1,235 @@
-//! Stub.
+//! Certificates: which one a handshake gets, where it comes from, and how long it lasts.
+//!
+//! # What it does
+//! [`Tls`] answers every TLS handshake through one resolver. Certificates come from a certificate authority of this
+//! KUBE's own, made on first run, or from a pair of PEM files that someone else renews.
+//!
+//! # What it promises
+//! - *The name rule*: only names that [`Names`] serves get a certificate. Any other name, or none, ends the handshake
+//!   with an alert, and is counted.
+//! - *The fence rule*: the local CA can vouch for the domain and what is below it, and for nothing else in the world, so
+//!   that trusting it is a small step.
+//! - *The old-pair rule*: a new pair of files that is not usable leaves the old one serving, and says why.
+//! - Private keys are readable by their owner alone, and what is written is written whole or not at all.
+//!
+//! # How it works
+//! ```text
+//!   hosting --handshake(name)--> resolver --> Names: is it served? --no--> alert
+//!                                   |
+//!                                   v swapped whole
+//!                         local CA: leaf from the cache, or signed now (7 days, anew after two thirds)
+//!                         files:    the pair, if it covers the name
+//!                                   ^
+//!   run, every 10 s: files changed? --+--> load, check, swap          CA expired? --> make it anew
+//! ```
+//!
+//! # What a person can set
+//! The issuer, and the two files; see [`Config`]. The options of a public CA are read and checked already.
+//!
+//! # What it deliberately does not do
+//! It opens no port and knows no app. It gets no certificates from a public CA yet: the local CA serves instead, and the
+//! module's health says so. It installs its CA nowhere: [`local_ca`] says where it is.
+mod authority;
+mod cache;
+mod config;
+mod error;
+mod metrics;
+mod pair;
+mod ports;
+mod resolver;
+mod store;
+mod validity;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kube_contract::{Commit, Context, Module};
+use prometheus::Registry;
+use rustls::server::ResolvesServerCert;
+use time::OffsetDateTime;
+use tokio::{
+    sync::Notify,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+
+pub use config::{Challenge, Config, Directory, Issuer};
+pub use error::Error;
+pub use ports::Names;
+
+use authority::Authority;
+use pair::Pair;
+use resolver::{Resolver, Source};
+use store::Stamp;
+
+/// How often the files are looked at. People who renew a certificate wait for it.
+const POLL: Duration = Duration::from_secs(10);
+/// How many days before something expires the module's health says so.
+const NOTICE_DAYS: i64 = 14;
+
+/// The keeper of certificates.
+#[derive(Debug)]
+pub struct Tls {
+    resolver: Arc<Resolver>,
+    live: Mutex<Live>,
+    committed: Notify,
+}
+
+/// What serves now, and how the last attempt to change it went.
+#[derive(Debug)]
+struct Live {
+    config: Config,
+    /// The files as they were when they were last looked at.
+    seen: Option<[Stamp; 2]>,
+    /// Why the files as they are now do not serve.
+    refused: Option<String>,
+}
+
+/// Where the local CA's certificate is, in PEM, for people and programs that want to trust it.
+///
+/// It exists once a KUBE with this config has run.
+pub fn local_ca(config: &Config) -> PathBuf {
+    authority::certificate_path(&config.data, &config.domain)
+}
+
+impl Tls {
+    /// Opens the local CA, or makes it, or loads the files.
+    ///
+    /// # Errors
+    /// Whatever stands in the way of a usable certificate, by file and reason.
+    pub fn bind(config: &Config, names: Arc<dyn Names>, registry: &Registry) -> Result<Self, Error> {
+        let (source, seen) = open(config)?;
+        let resolver = Arc::new(Resolver::new(source, names, registry));
+        let live = Live { config: config.clone(), seen, refused: None };
+        Ok(Self { resolver, live: Mutex::new(live), committed: Notify::new() })
+    }
+
+    /// What a TLS listener asks for certificates. It stays the same object when certificates change.
+    pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        Arc::clone(&self.resolver) as Arc<dyn ResolvesServerCert>
+    }
+
+    /// Loads the files if they changed; keeps what serves if they are not usable.
+    async fn follow_files(&self) {
+        let (config, seen) = {
+            let live = self.live();
+            (live.config.clone(), live.seen)
+        };
+        let Some(seen) = seen else { return };
+        let loaded = spawn_blocking(move || {
+            let changed = stamps(&config).is_some_and(|now| now != seen);
+            changed.then(|| (open(&config), stamps(&config), config))
+        });
+        let Ok(Some((opened, stamps, config))) = loaded.await else { return };
+        let mut live = self.live();
+        if live.config != config {
+            return; // A reload was faster, and knows better.
+        }
+        match opened {
+            Ok((source, seen)) => {
+                tracing::info!("the new certificate serves");
+                self.resolver.swap(source);
+                (live.seen, live.refused) = (seen, None);
+            }
+            Err(error) => {
+                self.resolver.metrics().rejected_files.inc();
+                (live.seen, live.refused) = (stamps, Some(format!("the old certificate serves on: {error}")));
+            }
+        }
+    }
+
+    /// Makes the local CA anew when it is over, as `bind` would.
+    async fn follow_authority(&self, now: OffsetDateTime) {
+        let over = matches!(&*self.resolver.source(), Source::Local(authority) if authority.validity().is_over(now));
+        if !over {
+            return;
+        }
+        let config = self.live().config.clone();
+        let opened = spawn_blocking(move || (open(&config), config));
+        let Ok((opened, config)) = opened.await else { return };
+        let mut live = self.live();
+        if live.config != config {
+            return;
+        }
+        match opened {
+            Ok((source, _)) => {
+                self.resolver.swap(source);
+                live.refused = None;
+            }
+            Err(error) => live.refused = Some(error.to_string()),
+        }
+    }
+
+    /// What someone should look at.
+    fn trouble(&self, now: OffsetDateTime) -> Option<String> {
+        let live = self.live();
+        let mut troubles = Vec::new();
+        if live.config.issuer == Issuer::Acme {
+            troubles.push(
+                "certificates of a public CA (issuer = \"acme\") are not in this version: the local CA serves, which \
+                 visitors do not trust. Meanwhile set issuer = \"files\" with `certificate` and `key` in [tls]"
+                    .to_owned(),
+            );
+        }
+        troubles.extend(live.refused.clone());
+        troubles.extend(self.resolver.source().trouble(&live.config.domain, now));
+        (!troubles.is_empty()).then(|| troubles.join("; "))
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens what `config` asks for, and remembers the state of the files, if it is files.
+fn open(config: &Config) -> Result<(Source, Option<[Stamp; 2]>), Error> {
+    config.check()?;
+    // Before loading: a change meanwhile is then seen at the next look.
+    let seen = stamps(config);
+    let source = match config.files() {
+        Some((certificate, key)) => Source::Files(Pair::load(certificate, key)?),
+        None => Source::Local(Box::new(Authority::open(&config.data, &config.domain, OffsetDateTime::now_utc())?)),
+    };
+    Ok((source, seen))
+}
+
+fn stamps(config: &Config) -> Option<[Stamp; 2]> {
+    config.files().map(|(certificate, key)| [Stamp::of(certificate), Stamp::of(key)])
+}
+
+impl Module for Tls {
+    type Config = Config;
+    type Error = Error;
+    const NAME: &'static str = "tls";
+
+    async fn run(&self, cx: Context) -> Result<(), Error> {
+        let mut tick = interval(POLL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.committed.notified() => {}
+                () = cx.stopped() => return Ok(()),
+            }
+            self.follow_files().await;
+            self.follow_authority(OffsetDateTime::now_utc()).await;
+            match self.trouble(OffsetDateTime::now_utc()) {
+                None => cx.ready(),
+                Some(why) => cx.degraded(why),
+            }
+        }
+    }
+
+    fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
+        let (source, seen) = open(new)?;
+        let config = new.clone();
+        Ok(Commit::new(move || {
+            *self.live() = Live { config, seen, refused: None };
+            self.resolver.swap(source);
+            self.committed.notify_one();
+        }))
+    }
+}
