@@ -1,25 +1,97 @@
 //! HTTP and HTTPS: hosts to apps, files to responses.
-use std::{net::SocketAddr, sync::Arc};
+//!
+//! # What it does
+//! It listens for HTTP/1.1, and for HTTP/2 over TLS, on IPv4 and IPv6. The host of a request names an app, whose files
+//! it serves, or a router that another part of the appliance has there: `https://<app>.<domain>/`,
+//! `https://<label>.<domain>/`, and `/.well-known/...` on every app's host. Plain HTTP redirects to HTTPS.
+//!
+//! # What it promises
+//! - A request gets the app that its host names, or a refusal; never another app.
+//! - Nothing outside of the app's manifest is ever served, however the path is written.
+//! - A response is of one version, complete or visibly cut off: never wrong bytes.
+//! - Conditions and ranges mean what RFC 9110 says. An entity tag is the content's hash.
+//! - Every connection, head, body and buffer has a bound in number, size and time; what exceeds one harms itself alone.
+//! - A reload keeps the listeners that stay, and the connections on all of them. A stop finishes what was begun.
+//!
+//! # How it works
+//! ```text
+//!   listen -> accept -> door -> connection: TLS, then HTTP/1.1 or HTTP/2          (sockets and timers)
+//!                                    |
+//!                                    v
+//!                       server: request -> response
+//!                         |  host:   request       -> host name                        (pure)
+//!                         |  route:  host name     -> app, mount or refusal            (pure)
+//!                         |  path:   escaped path  -> path of a manifest               (pure)
+//!                         |  plan:   app + request -> file, range, condition, redirect (pure)
+//!                         |  answer: plan          -> status, headers, pieces          (pure)
+//!                         v
+//!                       contents: memory for small files, blobs on disk for others -> body
+//! ```
+//! A [`Pulse`](pulse::Pulse) beside each connection notes what moves, so that one timer tells an idle connection from
+//! a head that does not end and from a reader that takes nothing.
+//!
+//! # What a person can set
+//! The `[hosting]` table, [`Config`]: where to listen, how many connections, headers and streams there may be, how long
+//! each may take, and how much memory keeps small files. All of it changes with a reload.
+//!
+//! # What it deliberately does not do
+//! - It neither makes certificates nor knows how they come about.
+//! - It does not look at the disk to find a file: a manifest says what there is.
+//! - It does not speak HTTP/2 without TLS, nor WebSocket over HTTP/2: browsers then use HTTP/1.1 for it.
+//! - It compresses nothing yet; that belongs into the manifest, once for each version.
+use std::{fmt, net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use kube_contract::{Commit, Context, Module};
 use prometheus::Registry;
 use tokio::sync::watch;
 
+mod accept;
+mod answer;
+mod body;
+mod condition;
 mod config;
+mod connection;
+mod contents;
+mod door;
 mod error;
+mod host;
 mod listen;
+mod metrics;
+mod mime;
+mod path;
+mod plan;
 mod ports;
+mod pulse;
+mod range;
 mod route;
+mod server;
+mod stream;
 
 pub use config::Config;
+use door::Door;
 pub use error::Error;
 use listen::Listener;
+use metrics::Metrics;
 pub use ports::{Mount, Ports, Scheme};
 pub use route::serves;
+use server::Server;
 
 /// The HTTP server.
 pub struct Hosting {
     listeners: watch::Sender<Vec<Arc<Listener>>>,
+    settings: ArcSwap<Settings>,
+    server: Arc<Server>,
+    tls: Arc<rustls::ServerConfig>,
+    door: Arc<Door>,
+}
+
+/// What is in force for new connections.
+#[derive(Debug)]
+struct Settings {
+    config: Arc<Config>,
+    /// Where HTTPS listens.
+    https: Vec<SocketAddr>,
 }
 
 impl Hosting {
@@ -27,10 +99,18 @@ impl Hosting {
     ///
     /// # Errors
     /// The first address that cannot be had, or an option that makes no sense.
-    pub fn bind(config: &Config, _ports: Ports, _registry: &Registry) -> Result<Self, Error> {
+    pub fn bind(config: &Config, ports: Ports, registry: &Registry) -> Result<Self, Error> {
         check(config)?;
-        let listeners = watch::Sender::new(listen::listeners(config, &[])?);
-        Ok(Self { listeners })
+        let tls = tls(&ports)?;
+        let listeners = listen::listeners(config, &[])?;
+        let server = Server::new(config, ports, Arc::new(Metrics::new(registry)));
+        Ok(Self {
+            settings: ArcSwap::from_pointee(Settings::new(config, &listeners)),
+            listeners: watch::Sender::new(listeners),
+            server: Arc::new(server),
+            tls: Arc::new(tls),
+            door: Arc::default(),
+        })
     }
 
     /// Where it listens, with the real ports.
@@ -39,8 +119,35 @@ impl Hosting {
     }
 }
 
+impl Settings {
+    fn new(config: &Config, listeners: &[Arc<Listener>]) -> Self {
+        let https = listeners.iter().filter(|listener| listener.scheme == Scheme::Https);
+        Self { config: Arc::new(config.clone()), https: https.map(|listener| listener.address).collect() }
+    }
+
+    /// The port of HTTPS that requests of a plain listener have to go to, if any.
+    fn redirect(&self, listener: &Listener) -> Option<u16> {
+        if listener.scheme == Scheme::Https || self.config.domain.eq_ignore_ascii_case("localhost") {
+            return None;
+        }
+        let same = self.https.iter().find(|https| https.ip() == listener.address.ip());
+        same.or(self.https.first()).map(SocketAddr::port)
+    }
+}
+
 fn check(config: &Config) -> Result<(), Error> {
     config.zero_timeout().map_or(Ok(()), |option| Err(Error::Zero { option }))
+}
+
+fn tls(ports: &Ports) -> Result<rustls::ServerConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::clone(&ports.certificates));
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    Ok(tls)
 }
 
 impl Module for Hosting {
@@ -49,16 +156,30 @@ impl Module for Hosting {
     const NAME: &'static str = "hosting";
 
     async fn run(&self, cx: Context) -> Result<(), Error> {
-        cx.ready();
-        cx.stopped().await;
-        Ok(())
+        self.accept(cx).await
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
         check(new)?;
-        let listeners = listen::listeners(new, &self.listeners.borrow())?;
+        let old = self.listeners.borrow().clone();
+        let listeners = listen::listeners(new, &old)?;
+        let settings = Arc::new(Settings::new(new, &listeners));
         Ok(Commit::new(move || {
+            for removed in old.iter().filter(|old| !listeners.iter().any(|new| Arc::ptr_eq(old, new))) {
+                removed.removed.cancel();
+            }
+            self.server.contents.resize(&settings.config);
+            self.settings.store(settings);
             self.listeners.send_replace(listeners);
         }))
     }
 }
+
+impl fmt::Debug for Hosting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosting").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
