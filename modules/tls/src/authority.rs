@@ -246,3 +246,6 @@ fn permitted<'a>(certificate: &'a X509Certificate<'_>) -> Vec<&'a str> {
     let trees = constraints.value.permitted_subtrees.as_deref().unwrap_or_default();
     trees.iter().filter_map(|tree| if let GeneralName::DNSName(name) = tree.base { Some(name) } else { None }).collect()
 }
+
+#[cfg(test)]
+mod tests;

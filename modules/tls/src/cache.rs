@@ -51,3 +51,47 @@ impl Cache {
         self.leaves.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::aws_lc_rs;
+    use time::Duration;
+
+    use super::*;
+
+    fn key() -> Arc<CertifiedKey> {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let private = rustls::pki_types::PrivateKeyDer::from(pair);
+        let signer = aws_lc_rs::default_provider().key_provider.load_private_key(private).unwrap();
+        Arc::new(CertifiedKey::new(vec![], signer))
+    }
+
+    #[test]
+    fn the_leaf_not_asked_for_longest_makes_room() {
+        let (now, key) = (OffsetDateTime::UNIX_EPOCH, key());
+        let validity = Validity { from: now, until: now + Duration::DAY };
+        let mut cache = Cache::new(2);
+        for name in ["a", "b"] {
+            assert!(cache.get(name, now).is_none());
+            cache.insert(name.to_owned(), validity, Arc::clone(&key));
+        }
+        assert!(cache.get("a", now).is_some());
+        cache.insert("c".to_owned(), validity, Arc::clone(&key));
+        let kept = ["a", "b", "c"].map(|name| cache.get(name, now).is_some());
+        assert_eq!((kept, cache.len()), ([true, false, true], 2));
+    }
+
+    #[test]
+    fn a_stale_leaf_is_not_given_out_and_is_replaced_in_its_place() {
+        let (now, key) = (OffsetDateTime::UNIX_EPOCH, key());
+        let day = |from| Validity { from, until: from + Duration::DAY };
+        let mut cache = Cache::new(2);
+        cache.insert("a".to_owned(), day(now), Arc::clone(&key));
+        cache.insert("b".to_owned(), day(now), Arc::clone(&key));
+        for at in [now - Duration::SECOND, now + Duration::DAY] {
+            assert!(cache.get("a", at).is_none());
+        }
+        cache.insert("a".to_owned(), day(now + Duration::DAY), key);
+        assert!(cache.get("a", now + Duration::DAY).is_some() && cache.get("b", now).is_some());
+    }
+}

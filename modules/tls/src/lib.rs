@@ -101,7 +101,7 @@ impl Tls {
     /// # Errors
     /// Whatever stands in the way of a usable certificate, by file and reason.
     pub fn bind(config: &Config, names: Arc<dyn Names>, registry: &Registry) -> Result<Self, Error> {
-        let (source, seen) = open(config)?;
+        let (source, seen) = open(config, OffsetDateTime::now_utc())?;
         let resolver = Arc::new(Resolver::new(source, names, registry));
         let live = Live { config: config.clone(), seen, refused: None };
         Ok(Self { resolver, live: Mutex::new(live), committed: Notify::new() })
@@ -113,17 +113,17 @@ impl Tls {
     }
 
     /// Loads the files if they changed; keeps what serves if they are not usable.
-    async fn follow_files(&self) {
+    async fn follow_files(&self, now: OffsetDateTime) {
         let (config, seen) = {
             let live = self.live();
             (live.config.clone(), live.seen)
         };
         let Some(seen) = seen else { return };
         let loaded = spawn_blocking(move || {
-            let changed = stamps(&config).is_some_and(|now| now != seen);
-            changed.then(|| (open(&config), stamps(&config), config))
+            let looked = stamps(&config);
+            (looked != Some(seen)).then(|| (open(&config, now), looked, config))
         });
-        let Ok(Some((opened, stamps, config))) = loaded.await else { return };
+        let Ok(Some((opened, looked, config))) = loaded.await else { return };
         let mut live = self.live();
         if live.config != config {
             return; // A reload was faster, and knows better.
@@ -136,7 +136,7 @@ impl Tls {
             }
             Err(error) => {
                 self.resolver.metrics().rejected_files.inc();
-                (live.seen, live.refused) = (stamps, Some(format!("the old certificate serves on: {error}")));
+                (live.seen, live.refused) = (looked, Some(format!("the old certificate serves on: {error}")));
             }
         }
     }
@@ -148,7 +148,7 @@ impl Tls {
             return;
         }
         let config = self.live().config.clone();
-        let opened = spawn_blocking(move || (open(&config), config));
+        let opened = spawn_blocking(move || (open(&config, now), config));
         let Ok((opened, config)) = opened.await else { return };
         let mut live = self.live();
         if live.config != config {
@@ -176,6 +176,7 @@ impl Tls {
         }
         troubles.extend(live.refused.clone());
         troubles.extend(self.resolver.source().trouble(&live.config.domain, now));
+        troubles.extend(self.resolver.uncovered().map(|name| format!("no certificate covers {name}, which is served")));
         (!troubles.is_empty()).then(|| troubles.join("; "))
     }
 
@@ -185,13 +186,13 @@ impl Tls {
 }
 
 /// Opens what `config` asks for, and remembers the state of the files, if it is files.
-fn open(config: &Config) -> Result<(Source, Option<[Stamp; 2]>), Error> {
+fn open(config: &Config, now: OffsetDateTime) -> Result<(Source, Option<[Stamp; 2]>), Error> {
     config.check()?;
     // Before loading: a change meanwhile is then seen at the next look.
     let seen = stamps(config);
     let source = match config.files() {
         Some((certificate, key)) => Source::Files(Pair::load(certificate, key)?),
-        None => Source::Local(Box::new(Authority::open(&config.data, &config.domain, OffsetDateTime::now_utc())?)),
+        None => Source::Local(Box::new(Authority::open(&config.data, &config.domain, now)?)),
     };
     Ok((source, seen))
 }
@@ -214,9 +215,10 @@ impl Module for Tls {
                 () = self.committed.notified() => {}
                 () = cx.stopped() => return Ok(()),
             }
-            self.follow_files().await;
-            self.follow_authority(OffsetDateTime::now_utc()).await;
-            match self.trouble(OffsetDateTime::now_utc()) {
+            let now = OffsetDateTime::now_utc();
+            self.follow_files(now).await;
+            self.follow_authority(now).await;
+            match self.trouble(now) {
                 None => cx.ready(),
                 Some(why) => cx.degraded(why),
             }
@@ -224,7 +226,7 @@ impl Module for Tls {
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let (source, seen) = open(new)?;
+        let (source, seen) = open(new, OffsetDateTime::now_utc())?;
         let config = new.clone();
         Ok(Commit::new(move || {
             *self.live() = Live { config, seen, refused: None };
@@ -233,3 +235,6 @@ impl Module for Tls {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

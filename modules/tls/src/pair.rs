@@ -56,7 +56,7 @@ impl Pair {
 
     /// Whether the certificate names `name`, a host name in lower case (RFC 6125 section 6.4.3).
     pub(crate) fn covers(&self, name: &str) -> bool {
-        let parent = name.split_once('.').map(|(_, parent)| parent);
+        let parent = name.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent);
         self.names.iter().any(|own| own == name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
     }
 
@@ -129,3 +129,6 @@ fn not_pem(error: &pem::Error) -> String {
 fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
+
+#[cfg(test)]
+mod tests;

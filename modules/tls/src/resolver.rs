@@ -1,5 +1,8 @@
 //! The answer to a handshake.
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use prometheus::Registry;
@@ -48,13 +51,15 @@ pub(crate) struct Resolver {
     source: ArcSwap<Source>,
     names: Arc<dyn Names>,
     metrics: Metrics,
+    /// A name that is served and that `source` cannot vouch for, if one was asked for.
+    uncovered: Mutex<Option<String>>,
 }
 
 impl Resolver {
     pub(crate) fn new(source: Source, names: Arc<dyn Names>, registry: &Registry) -> Self {
         let metrics = Metrics::register(registry);
         metrics.expires(source.validity().until);
-        Self { source: ArcSwap::from_pointee(source), names, metrics }
+        Self { source: ArcSwap::from_pointee(source), names, metrics, uncovered: Mutex::new(None) }
     }
 
     /// The certificate for `name` at `now`.
@@ -71,7 +76,10 @@ impl Resolver {
                     Refusal::Failed
                 })
             }
-            Source::Files(_) | Source::Local(_) => Err(Refusal::NotCovered),
+            Source::Files(_) | Source::Local(_) => {
+                *self.uncovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+                Err(Refusal::NotCovered)
+            }
         }
     }
 
@@ -80,6 +88,13 @@ impl Resolver {
         self.metrics.cached.set(0);
         self.metrics.expires(source.validity().until);
         self.source.store(Arc::new(source));
+        *self.uncovered.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// A name that somebody asked for, that is served, and that has no certificate.
+    pub(crate) fn uncovered(&self) -> Option<String> {
+        let name = self.uncovered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        name.filter(|name| self.names.serves(name))
     }
 
     pub(crate) fn source(&self) -> Arc<Source> {
