@@ -22,11 +22,12 @@ use bytes::Bytes;
 /// How much one message may cost. What is over a limit is an [`Error`], never cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest list of hashes: heads, needs, or the dependencies of a change.
+    /// The longest list of hashes: heads, needs, or the dependencies of a change (these are never over
+    /// [`MAX_DEPENDENCIES`]).
     pub hashes: usize,
     /// The most changes, whether in chunks of their own or in documents.
     pub changes: usize,
-    /// The most operations, and the most predecessors of operations, in all changes and documents together.
+    /// The most operations, the most predecessors, and the most dependencies in documents: each in all chunks together.
     pub operations: usize,
     /// The most bytes that all deflated parts may inflate to together.
     pub inflated: usize,
@@ -47,6 +48,8 @@ pub const MAX_ACTORS: usize = 1 << 16;
 ///
 /// `automerge` counts in 32 bits: whoever wrote one operation close to that would leave the others no room to write.
 pub const MAX_COUNTER: u64 = i32::MAX as u64;
+/// The most dependencies of one change; `automerge` takes time in their square.
+pub const MAX_DEPENDENCIES: usize = 1 << 14;
 /// The most summaries of what the sender has; clients send one.
 pub const MAX_HAVES: usize = 8;
 /// The most probes of a Bloom filter; clients use 7.
@@ -273,6 +276,7 @@ struct Budget {
     changes: usize,
     operations: usize,
     predecessors: usize,
+    dependencies: usize,
     inflated: usize,
 }
 
@@ -283,6 +287,7 @@ impl Budget {
             changes: limits.changes,
             operations: limits.operations,
             predecessors: limits.operations,
+            dependencies: limits.operations,
             inflated: limits.inflated,
         }
     }

@@ -5,7 +5,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::{
-    Budget, Change, Error, Kind, MAX_COUNTER, Reference,
+    Budget, Change, Error, Kind, MAX_COUNTER, MAX_DEPENDENCIES, Reference,
     columns::{Booleans, Delta, Layout, Rle},
     input::Input,
     spend,
@@ -56,11 +56,11 @@ mod action {
 }
 
 /// The first byte after the columns of a change that names its author.
-const AUTHOR: u64 = 1;
+const AUTHOR: u8 = 1;
 
 pub(super) fn read(content: &[u8], hash: ChangeHash, chunk: Bytes, budget: &mut Budget) -> Result<Change, Error> {
     let mut input = Input(content);
-    let deps = input.hashes(budget.hashes)?;
+    let deps = input.hashes(budget.hashes.min(MAX_DEPENDENCIES))?;
     let actor = input.actor()?;
     let (seq, start_op) = (input.unsigned()?, input.unsigned()?);
     let _time = input.signed()?;
@@ -71,7 +71,7 @@ pub(super) fn read(content: &[u8], hash: ChangeHash, chunk: Bytes, budget: &mut 
     if seq == 0 || start_op == 0 {
         return Err(Error::Number);
     }
-    // An actor's author is that of its first change: automerge refuses to hear it again.
+    // An actor's author is that of its first change: automerge panics when it is told again.
     if seq > 1 && names_author(input) {
         return Err(Error::Twice("the author of an actor"));
     }
@@ -89,8 +89,9 @@ pub(super) fn read(content: &[u8], hash: ChangeHash, chunk: Bytes, budget: &mut 
     Ok(change)
 }
 
-fn names_author(mut extra: Input<'_>) -> bool {
-    extra.unsigned().is_ok_and(|kind| kind == AUTHOR) && extra.prefixed().is_ok()
+/// Whether what follows the columns could be taken for an author; `automerge` also reads longer forms of the number.
+fn names_author(extra: Input<'_>) -> bool {
+    extra.0.first().is_some_and(|byte| byte & 0x7f == AUTHOR)
 }
 
 fn has_twice(hashes: &[ChangeHash]) -> bool {

@@ -3,7 +3,7 @@ use automerge::ActorId;
 use bytes::Bytes;
 
 use super::{
-    Budget, Document, Error, MAX_COUNTER,
+    Budget, Document, Error, MAX_COUNTER, MAX_DEPENDENCIES,
     change::spec,
     chunk,
     columns::{Booleans, DEFLATED, Delta, Layout, Rle, Run},
@@ -107,9 +107,10 @@ fn read_changes(columns: &Columns<'_>, actors: &[ActorId], budget: &mut Budget) 
         }
         let mut before = *last_op;
         let count = dependencies.next()?.unwrap_or(0);
-        if count > budget.hashes as u64 {
+        if count > MAX_DEPENDENCIES as u64 {
             return Err(Error::TooMany("hashes"));
         }
+        spend(&mut budget.dependencies, count, "dependencies")?;
         for _ in 0..count {
             let index = dependency.need()?;
             let of_it = usize::try_from(index).ok().and_then(|index| max_ops.get(index).copied());
