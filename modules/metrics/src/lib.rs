@@ -7,6 +7,7 @@
 //! - `/healthz` says `ok` while the process turns, and asks nothing else: what restarts a program on it never restarts one
 //!   that has a full disk.
 //! - `/readyz` is 200 when every module serves and 503 when one does not, and lists them with their reasons.
+//! - Connections, their number and their idle time have bounds, and what is turned away or broken is counted.
 //! - Every metric has help, a bounded number of labels and base units; `promtool check metrics` has nothing to say.
 //!
 //! # How it works
@@ -26,6 +27,7 @@
 mod config;
 mod error;
 mod listen;
+mod metrics;
 mod modules;
 mod routes;
 
@@ -53,8 +55,14 @@ use tokio::{
 pub use config::Config;
 pub use error::Error;
 
+use metrics::Counted;
+
 /// The most scrapers that are served at once.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
+/// How long the next request may be in coming: longer than the minute between two scrapes.
+const IDLE: Duration = Duration::from_secs(65);
+/// How long the last answer of a connection may take.
+const GRACE: Duration = Duration::from_secs(5);
 /// How long a connection may live; scrapers connect again.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -71,6 +79,7 @@ pub struct BuildInfo {
 pub struct Metrics {
     listeners: watch::Sender<Arc<Vec<TcpListener>>>,
     router: Router,
+    counted: Counted,
     places: Arc<Semaphore>,
 }
 
@@ -81,9 +90,11 @@ impl Metrics {
     /// The address that cannot be listened on.
     pub fn bind(config: &Config, registry: Registry, board: Board, build: BuildInfo) -> Result<Self, Error> {
         let listeners = listen::listeners(&config.listen, &[])?;
+        let counted = Counted::register(&registry);
         Ok(Self {
             listeners: watch::Sender::new(Arc::new(listeners)),
-            router: routes::router(registry, board, build),
+            router: routes::router(registry, counted.clone(), board, build),
+            counted,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         })
     }
@@ -95,29 +106,50 @@ impl Metrics {
 
     fn serve(&self, cx: &Context, stream: TcpStream) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            tracing::warn!("more than {CONNECTIONS} scrapers at once: one is turned away");
+            self.counted.refused.inc();
             return;
         };
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_secs(30))
+            .header_read_timeout(IDLE)
             .max_buf_size(16 << 10)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
-        let stopping = cx.clone();
+        let (stopping, counted) = (cx.clone(), self.counted.clone());
         cx.spawn(async move {
+            let _open = Open::new(&counted);
             let mut connection = std::pin::pin!(connection);
-            let served = timeout(LONGEST, async {
-                tokio::select! {
-                    served = connection.as_mut() => return served,
-                    () = stopping.stopped() => connection.as_mut().graceful_shutdown(),
-                }
-                connection.await
-            });
-            if let Ok(Err(error)) = served.await {
-                tracing::debug!(%error, "metrics connection");
+            let mut served = tokio::select! {
+                served = connection.as_mut() => Some(served),
+                () = stopping.stopped() => None,
+                () = sleep(LONGEST) => None,
+            };
+            if served.is_none() {
+                // An answer that has begun may end; a connection between two of them is closed.
+                connection.as_mut().graceful_shutdown();
+                served = timeout(GRACE, connection).await.ok();
+            }
+            // A scraper that does not come back is no news.
+            if !served.is_some_and(|served| served.map_or_else(|error| error.is_timeout(), |()| true)) {
+                counted.broken.inc();
             }
             drop(place);
         });
+    }
+}
+
+/// Counts a connection for as long as it is held, however its task ends.
+struct Open<'a>(&'a Counted);
+
+impl<'a> Open<'a> {
+    fn new(counted: &'a Counted) -> Self {
+        counted.connections.inc();
+        Self(counted)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.connections.dec();
     }
 }
 

@@ -9,21 +9,19 @@ use axum::{
     routing::get,
 };
 use kube_contract::Board;
-use prometheus::{Encoder, IntCounter, Registry, TEXT_FORMAT, TextEncoder, process_collector::ProcessCollector};
+use prometheus::{Encoder, Registry, TEXT_FORMAT, TextEncoder, process_collector::ProcessCollector};
 
-use crate::{BuildInfo, modules::Modules};
+use crate::{BuildInfo, metrics::Counted, modules::Modules};
 
 struct Page {
     registry: Registry,
     /// What is not a module's own; apart, so that a module's registry holds what carries its name.
     process: Registry,
     board: Board,
-    scrapes: IntCounter,
+    counted: Counted,
 }
 
-pub(crate) fn router(registry: Registry, board: Board, build: BuildInfo) -> Router {
-    let scrapes = IntCounter::new("kube_metrics_scrapes_total", "Answers to /metrics.").expect("the name is valid");
-    registry.register(Box::new(scrapes.clone())).expect("a registry sees each module once");
+pub(crate) fn router(registry: Registry, counted: Counted, board: Board, build: BuildInfo) -> Router {
     let process = Registry::new();
     process.register(Box::new(Modules::new(board.clone(), build))).expect("the registry is new");
     process.register(Box::new(ProcessCollector::for_self())).expect("the registry is new");
@@ -33,11 +31,11 @@ pub(crate) fn router(registry: Registry, board: Board, build: BuildInfo) -> Rout
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(1 << 10))
-        .with_state(Arc::new(Page { registry, process, board, scrapes }))
+        .with_state(Arc::new(Page { registry, process, board, counted }))
 }
 
 async fn metrics(State(page): State<Arc<Page>>) -> Response {
-    page.scrapes.inc();
+    page.counted.scrapes.inc();
     let mut families = page.registry.gather();
     families.extend(page.process.gather());
     let mut text = Vec::new();

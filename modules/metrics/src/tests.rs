@@ -122,14 +122,38 @@ async fn readiness_follows_the_board_and_liveness_does_not() {
 }
 
 #[tokio::test]
-async fn junk_harms_nobody() {
-    let (running, address, _) = serve(Registry::new()).await;
+async fn junk_harms_nobody_and_is_counted() {
+    let (running, address, metrics) = serve(Registry::new()).await;
     for junk in [b"\x16\x03\x01\x02\x00\x01".repeat(9_999), b"GET / HTTP/1.1\r\nx: ".repeat(9_999), vec![0; 99_999]] {
         let answer = ask(address, junk).await;
         assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
     assert!(get(address, "/healthz").await.ends_with("ok\n"));
+    assert_eq!(metrics.counted.broken.get(), 3);
     assert!(running.stop().await);
+    assert_eq!(metrics.counted.connections.get(), 0);
+}
+
+#[tokio::test]
+async fn more_connections_than_fit_are_turned_away_and_counted() {
+    let (running, address, metrics) = serve(Registry::new()).await;
+    let held = Arc::clone(&metrics.places).acquire_many_owned(CONNECTIONS.try_into().unwrap()).await.unwrap();
+    assert_eq!(get(address, "/healthz").await, "");
+    assert_eq!(metrics.counted.refused.get(), 1);
+    drop(held);
+    assert!(get(address, "/healthz").await.ends_with("ok\n"));
+    assert!(running.stop().await);
+}
+
+#[tokio::test]
+async fn both_families_have_a_port_of_their_own() {
+    let four = bind(&Config { listen: vec!["0.0.0.0:0".parse().unwrap()] }, &Registry::new()).await.unwrap();
+    let six = format!("[::]:{}", four.addresses()[0].port()).parse().unwrap();
+    match bind(&Config { listen: vec![six] }, &Registry::new()).await {
+        Ok(metrics) => assert_eq!(metrics.addresses(), [six]),
+        // Not every machine speaks IPv6.
+        Err(error) => assert!(error.to_string().contains("Address family not supported"), "{error}"),
+    }
 }
 
 #[tokio::test]
