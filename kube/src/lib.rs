@@ -1,1 +1,30 @@
-//! s
+//! KUBE: hosting for a small team in one program.
+//!
+//! # What it does
+//! This crate is the binary: it reads the config, binds every module, joins them, runs them, and is the command line.
+//!
+//! # What it promises
+//! - Nothing is served before everything is bound, and a config with a problem starts nothing.
+//! - Exit codes scripts can trust: 0 stopped as asked, 64 usage, 78 configuration, 1 everything else.
+//!
+//! # How it works
+//! ```text
+//!   main --> cli --> config --> wire --> run --> signals, admin requests, systemd
+//!                               |  ^
+//!                               v  | ports and adapters
+//!                   apps tls echo hosting admin metrics
+//! ```
+//!
+//! # What a person can set
+//! `kube.toml`: one table a module; see [`config::Config`] and `config/kube.toml`.
+//!
+//! # What it deliberately does not do
+//! It has no capability of its own: each is a module, and only [`wire`] knows two.
+pub mod cli;
+pub mod config;
+mod control;
+mod init;
+mod run;
+mod systemd;
+mod terminal;
+pub mod wire;

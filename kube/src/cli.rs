@@ -1,0 +1,210 @@
+//! The command line: what can be typed, and what each command does.
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use admin::{Client, Status};
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{self, Environment, Loaded, Unusable},
+    init, run, terminal,
+};
+
+/// Hosting for a small team in one program: apps with TLS, and an always-on ECHO peer.
+#[derive(Debug, Parser)]
+#[command(
+    name = "kube",
+    version,
+    max_term_width = 100,
+    after_help = "With no config file at all, KUBE runs in development mode on localhost."
+)]
+pub struct Cli {
+    /// The config file [default: /etc/kube/kube.toml if it exists, else development mode]
+    #[arg(long, short, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until asked to stop (Ctrl-C, SIGTERM)
+    Run,
+    /// Say everything that is wrong with the config
+    Check {
+        /// Print the config in force, defaults included
+        #[arg(long)]
+        print: bool,
+    },
+    /// Make the running KUBE use its changed config, completely or not at all
+    Reload,
+    /// Show how the running KUBE is
+    Status {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a config for this machine, check it, and say what is left to do
+    Init(init::Answers),
+    /// Say how browsers and tools come to trust the local certificate authority
+    Trust,
+    /// Hold a fire drill: make one module of the running KUBE panic, and see it heal
+    Drill {
+        /// The module, as `kube status` names it
+        module: String,
+    },
+    /// Print the version
+    Version,
+}
+
+/// How a command ended, as scripts see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked: exit code 0.
+    Done,
+    /// Everything else: exit code 1.
+    Failed,
+    /// The command line makes no sense: `EX_USAGE` of `sysexits.h`, 64.
+    Usage,
+    /// The config makes no sense: `EX_CONFIG` of `sysexits.h`, 78.
+    Config,
+}
+
+impl Outcome {
+    /// Says what went wrong on standard error.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        terminal::complain(message);
+        Self::Failed
+    }
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Failed => Self::FAILURE,
+            Outcome::Usage => Self::from(64),
+            Outcome::Config => Self::from(78),
+        }
+    }
+}
+
+impl Cli {
+    /// Does what was typed.
+    pub async fn execute(self, environment: Environment) -> Outcome {
+        let file = self.config;
+        let result = match self.command {
+            Command::Version => {
+                terminal::say(format!("kube {}", env!("CARGO_PKG_VERSION")));
+                Ok(())
+            }
+            Command::Init(answers) => return init::init(answers, file, &environment),
+            Command::Run => match load(file.as_deref(), &environment) {
+                Ok(loaded) => return run::run(loaded, environment).await,
+                Err(outcome) => return outcome,
+            },
+            Command::Check { print } => match load(file.as_deref(), &environment) {
+                Ok(loaded) => check(&loaded, print),
+                Err(outcome) => return outcome,
+            },
+            Command::Trust => match load(file.as_deref(), &environment) {
+                Ok(loaded) => trust(&loaded),
+                Err(outcome) => return outcome,
+            },
+            Command::Reload => match load(file.as_deref(), &environment) {
+                Ok(loaded) => reload(&loaded).await,
+                Err(outcome) => return outcome,
+            },
+            Command::Status { json } => status(&socket(file.as_deref(), &environment), json).await,
+            Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,
+        };
+        match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::failed(format!("{error:#}")),
+        }
+    }
+}
+
+fn load(file: Option<&Path>, environment: &Environment) -> Result<Loaded, Outcome> {
+    match config::load(file, environment) {
+        Ok(loaded) => {
+            let file = loaded.file.as_deref().unwrap_or(Path::new("defaults"));
+            for warning in &loaded.warnings {
+                terminal::warn(config::describe(file, warning));
+            }
+            Ok(loaded)
+        }
+        Err(unusable) => {
+            let Unusable { problems, .. } = &unusable;
+            terminal::complain(&unusable);
+            let count = problems.len();
+            terminal::complain(format!(
+                "{count} problem{}; nothing was started or changed",
+                if count == 1 { "" } else { "s" }
+            ));
+            Err(Outcome::Config)
+        }
+    }
+}
+
+fn check(loaded: &Loaded, print: bool) -> anyhow::Result<()> {
+    if print {
+        terminal::say(toml::to_string(&loaded.config).context("the config cannot be written as TOML")?);
+        return Ok(());
+    }
+    match &loaded.file {
+        Some(file) => terminal::say(format!("{} is fine", file.display())),
+        None => terminal::say(format!("no {}: development mode is fine", config::SYSTEM_FILE)),
+    }
+    Ok(())
+}
+
+fn trust(loaded: &Loaded) -> anyhow::Result<()> {
+    let ca = tls::local_ca(&loaded.config.tls);
+    anyhow::ensure!(
+        ca.exists(),
+        "there is no local certificate authority at {} yet: it is made when KUBE first runs with tls.issuer = \"local\"",
+        ca.display()
+    );
+    terminal::say(terminal::trust(&ca, &loaded.config.domain));
+    Ok(())
+}
+
+async fn reload(loaded: &Loaded) -> anyhow::Result<()> {
+    let client = Client::connect(&crate::wire::socket(&loaded.config)).await?;
+    let changed: Vec<String> = client.post("/v1/reload").await?;
+    match &changed[..] {
+        [] => terminal::say("nothing changed"),
+        changed => terminal::say(format!("reloaded {}", changed.join(", "))),
+    }
+    Ok(())
+}
+
+async fn status(socket: &Path, json: bool) -> anyhow::Result<()> {
+    let client = Client::connect(socket).await?;
+    let status: Status = client.get("/v1/status").await?;
+    if json {
+        terminal::say(serde_json::to_string_pretty(&status)?);
+    } else {
+        terminal::say(terminal::status(&status));
+    }
+    let failed: Vec<_> = status.modules.iter().filter(|m| m.health == "failed").map(|m| m.name.as_str()).collect();
+    anyhow::ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+    Ok(())
+}
+
+async fn drill(socket: &Path, module: &str) -> anyhow::Result<()> {
+    let client = Client::connect(socket).await?;
+    let () = client.post(&format!("/v1/drill/{module}")).await?;
+    terminal::say(format!("{module} panics now; `kube status` shows it fall and come back"));
+    Ok(())
+}
+
+/// The socket of the KUBE that this command line means, even while its config has problems.
+fn socket(file: Option<&Path>, environment: &Environment) -> PathBuf {
+    crate::wire::socket(&config::load_for_place(file, environment))
+}

@@ -1,0 +1,361 @@
+//! `kube.toml`: one table a module.
+//!
+//! Two layers. The *source* is the file as written, held strictly to the shape of [`Config`] with every problem found at
+//! once. The *config* is what is in force: the source laid over the defaults that follow its domain, paths made absolute,
+//! and what one table needs to know of another filled in. A person writes a fact in one place.
+pub mod domain;
+pub mod later;
+pub mod source;
+
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    domain::{Addresses, Domain},
+    source::{Problem, Source},
+};
+
+/// Everything a person can set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The domain that everything is served under.
+    pub domain: Domain,
+    /// Whom a certificate authority may write to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Public addresses of this machine.
+    pub addresses: Addresses,
+    /// The folder of everything this KUBE keeps.
+    pub data: PathBuf,
+    /// The app at the apex.
+    pub home: String,
+    /// Listeners and their limits.
+    pub hosting: hosting::Config,
+    /// Deployed apps.
+    pub apps: apps::Config,
+    /// Certificates.
+    pub tls: tls::Config,
+    /// Zones.
+    pub dns: later::Dns,
+    /// The always-on peer.
+    pub echo: echo::Config,
+    /// The Prometheus page.
+    pub metrics: metrics::Config,
+    /// The admin socket.
+    pub admin: admin::Config,
+    /// Programs that are kept running.
+    pub processes: later::Processes,
+}
+
+/// The parts of the environment that name places; read once, in `main`.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
+    /// `$XDG_DATA_HOME`.
+    pub data_home: Option<PathBuf>,
+    /// `$RUNTIME_DIRECTORY`, from systemd.
+    pub runtime_directory: Option<PathBuf>,
+    /// `$XDG_RUNTIME_DIR`.
+    pub runtime_home: Option<PathBuf>,
+}
+
+/// A config in force, and what is worth a look in it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The config.
+    pub config: Config,
+    /// The file that it came from; none in development mode.
+    pub file: Option<PathBuf>,
+    /// What works, but probably not as meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// A config that cannot be used: every problem at once.
+#[derive(Debug)]
+pub struct Unusable {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it, by line.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.problems.iter().map(|problem| describe(&self.file, problem));
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// One line a person, or an editor, can follow: `file:line: option: message`.
+pub fn describe(file: &Path, problem: &Problem) -> String {
+    let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let option = problem.option.as_ref().map(|option| format!("{option}: ")).unwrap_or_default();
+    format!("{}{line}: {option}{}", file.display(), problem.message)
+}
+
+/// Where the config is when nobody says.
+pub const SYSTEM_FILE: &str = "/etc/kube/kube.toml";
+
+/// Larger than any config; what is larger is some other file.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The config as far as it can be understood: enough to find the socket of a KUBE whose config has been broken since.
+pub fn load_for_place(file: Option<&Path>, environment: &Environment) -> Config {
+    let file = file.unwrap_or(Path::new(SYSTEM_FILE));
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let text = text_of(&file).unwrap_or_default();
+    understand(&text, file.parent().unwrap_or(Path::new("/")), environment).0
+}
+
+/// Reads `file`; without one the system's file; without that the defaults, which are development mode.
+///
+/// # Errors
+/// Every problem of the file.
+pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Loaded, Unusable> {
+    let file = match file {
+        Some(file) => Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned())),
+        None => Path::new(SYSTEM_FILE).exists().then(|| SYSTEM_FILE.into()),
+    };
+    let Some(file) = file else {
+        return match read("", Path::new("/"), environment) {
+            Ok((config, warnings)) => Ok(Loaded { config, file: None, warnings }),
+            Err(problems) => Err(Unusable { file: "defaults".into(), problems }),
+        };
+    };
+    let text = text_of(&file).map_err(|error| Unusable {
+        problems: vec![Problem { line: None, option: None, message: format!("cannot read the config: {error}") }],
+        file: file.clone(),
+    })?;
+    match read(&text, file.parent().unwrap_or(Path::new("/")), environment) {
+        Ok((config, warnings)) => Ok(Loaded { config, file: Some(file), warnings }),
+        Err(problems) => Err(Unusable { file, problems }),
+    }
+}
+
+fn text_of(file: &Path) -> io::Result<String> {
+    if fs::metadata(file)?.len() > LARGEST_FILE {
+        return Err(io::Error::other(format!("larger than {LARGEST_FILE} bytes")));
+    }
+    fs::read_to_string(file)
+}
+
+/// Turns a text, and the folder that its relative paths start from, into the config in force and its warnings.
+///
+/// # Errors
+/// Every problem of the text, by line.
+pub fn read(text: &str, folder: &Path, environment: &Environment) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let (config, source, problems) = understand(text, folder, environment);
+    let mut checks = Checks { source: &source, problems, warnings: Vec::new() };
+    checks.config(&config);
+    let Checks { mut problems, mut warnings, .. } = checks;
+    problems.sort();
+    problems.dedup();
+    warnings.sort();
+    if problems.is_empty() { Ok((config, warnings)) } else { Err(problems) }
+}
+
+/// The config that is in force once everything that does not fit is cut out of the text, and what that was.
+fn understand<'a>(text: &'a str, folder: &Path, environment: &Environment) -> (Config, Source<'a>, Vec<Problem>) {
+    let (mut source, mut problems) = Source::parse(text);
+    problems.extend(source.fit::<Config>());
+    let written = source.table();
+    let domain = written.get("domain").and_then(toml::Value::as_str).and_then(|name| name.parse().ok());
+    let defaults = Config::for_domain(domain.unwrap_or_default(), environment);
+    let mut used = toml::Table::try_from(&defaults).expect("the defaults are TOML");
+    overlay(&mut used, written);
+    let mut config = used.try_into().unwrap_or_else(|error: toml::de::Error| {
+        problems.push(Problem { line: None, option: None, message: error.message().to_owned() });
+        defaults
+    });
+    config.complete(&source, folder, environment);
+    (config, source, problems)
+}
+
+/// Lays `over` on `under`, table by table.
+fn overlay(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => overlay(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, which follow the domain: on `localhost` everything stays on this machine and under the user's own
+    /// folders; a private name gets a local CA; a public one everything a server on the internet needs.
+    pub fn for_domain(domain: Domain, environment: &Environment) -> Self {
+        let mut config = Self { home: "welcome".to_owned(), ..Self::default() };
+        if domain.is_localhost() {
+            let home = environment.home.clone().unwrap_or_else(|| "/".into());
+            let data_home = environment.data_home.clone().unwrap_or_else(|| home.join(".local/share"));
+            config.data = data_home.join("kube");
+        } else {
+            config.data = "/var/lib/kube".into();
+            config.hosting.http = any_address(80);
+            config.hosting.https = any_address(443);
+            config.echo.access = echo::Access::Token;
+            if !domain.is_private() {
+                config.tls.issuer = tls::Issuer::Acme;
+            }
+        }
+        config.domain = domain;
+        config
+    }
+
+    /// Fills in what follows from other options, and makes paths absolute.
+    fn complete(&mut self, source: &Source<'_>, folder: &Path, environment: &Environment) {
+        self.data = folder.join(&self.data);
+        let apps_at = if source.has("apps.folder") { folder } else { &self.data };
+        self.apps.folder = apps_at.join(&self.apps.folder);
+        for path in [&mut self.tls.certificate, &mut self.tls.key, &mut self.tls.directory_ca].into_iter().flatten() {
+            *path = folder.join(&path);
+        }
+        for path in &mut self.dns.zones {
+            *path = folder.join(&path);
+        }
+        if let Addresses::Listed(list) = &self.addresses
+            && !self.domain.is_localhost()
+            && !source.has("dns.listen")
+        {
+            self.dns.listen = list.iter().map(|address| SocketAddr::new(*address, 53)).collect();
+        }
+
+        let domain = self.domain.to_string();
+        self.apps.data = self.data.join("versions");
+        self.apps.home.clone_from(&self.home);
+        self.hosting.domain.clone_from(&domain);
+        self.hosting.home.clone_from(&self.home);
+        self.tls.domain.clone_from(&domain);
+        self.tls.data = self.data.join("tls");
+        self.echo.domain = domain;
+        self.echo.data = self.data.join("echo");
+        self.admin.socket = admin::socket_path(
+            environment.runtime_directory.as_deref(),
+            environment.runtime_home.as_deref(),
+            &self.data,
+        );
+    }
+}
+
+fn any_address(port: u16) -> Vec<SocketAddr> {
+    vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0; 16], port))]
+}
+
+/// What no single option can know: how options fit together.
+struct Checks<'a> {
+    source: &'a Source<'a>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Checks<'_> {
+    fn wrong(&mut self, option: &str, message: impl Into<String>) {
+        let problem = self.at(option, message.into());
+        self.problems.push(problem);
+    }
+
+    fn odd(&mut self, option: &str, message: impl Into<String>) {
+        let problem = self.at(option, message.into());
+        self.warnings.push(problem);
+    }
+
+    fn at(&self, option: &str, message: String) -> Problem {
+        Problem { line: self.source.line_of(option), option: Some(option.to_owned()), message }
+    }
+
+    fn config(&mut self, config: &Config) {
+        if let Some(email) = &config.email
+            && !email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.'))
+        {
+            self.wrong("email", format!("{email:?} is not a mail address"));
+        }
+        if let Err(error) = apps::check_name(&config.home) {
+            self.wrong("home", error.to_string());
+        }
+        if config.data.starts_with(&config.apps.folder) {
+            let data = config.data.display();
+            self.wrong("apps.folder", format!("holds the data folder {data}, whose keys would be served"));
+        }
+        self.listeners(config);
+        self.tls(config);
+        if config.echo.access == echo::Access::Open && !config.domain.is_private() {
+            self.odd("echo.access", "\"open\" lets anyone who finds this KUBE read and write every document");
+        }
+        for listen in &config.metrics.listen {
+            if !listen.ip().is_loopback() {
+                self.odd("metrics.listen", format!("{listen} can be read by anyone who reaches it"));
+            }
+        }
+        for table in ["dns", "processes"] {
+            if self.source.has(table) {
+                self.odd(table, format!("[{table}] is not in this version: ignored"));
+            }
+        }
+    }
+
+    /// No address is listened on twice.
+    fn listeners(&mut self, config: &Config) {
+        let mut seen: Vec<(SocketAddr, &str)> = Vec::new();
+        let lists = [
+            ("hosting.http", &config.hosting.http),
+            ("hosting.https", &config.hosting.https),
+            ("metrics.listen", &config.metrics.listen),
+        ];
+        for (option, list) in lists {
+            for address in list {
+                let twin = seen.iter().find(|(other, _)| {
+                    let same_family = other.is_ipv4() == address.is_ipv4();
+                    let overlap = other.ip() == address.ip()
+                        || same_family && (other.ip().is_unspecified() || address.ip().is_unspecified());
+                    address.port() != 0 && other.port() == address.port() && overlap
+                });
+                if let Some((other, by)) = twin {
+                    // Told where a person can change it.
+                    let (here, there, at) =
+                        if self.source.has(option) { (option, *by, other) } else { (*by, option, address) };
+                    self.wrong(here, format!("{address} is already taken by {there} ({at})"));
+                }
+                seen.push((*address, option));
+            }
+        }
+        if config.hosting.https.is_empty() {
+            self.wrong("hosting.https", "needs at least one address");
+        }
+    }
+
+    fn tls(&mut self, config: &Config) {
+        let tls = &config.tls;
+        if let Err(error) = tls.check() {
+            self.wrong("tls.issuer", error.to_string());
+        }
+        if tls.issuer == tls::Issuer::Acme {
+            let message = "\"acme\" is not in this version: the local CA serves, which browsers do not trust; \
+                           set issuer = \"files\" with `certificate` and `key` meanwhile";
+            self.odd("tls.issuer", message);
+        }
+        let files =
+            [("tls.certificate", &tls.certificate), ("tls.key", &tls.key), ("tls.directory_ca", &tls.directory_ca)];
+        for (option, path) in files {
+            if let Some(path) = path
+                && let Err(error) = fs::File::open(path)
+            {
+                self.wrong(option, format!("cannot read {}: {error}", path.display()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

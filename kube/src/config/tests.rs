@@ -1,0 +1,174 @@
+use super::*;
+
+fn environment() -> Environment {
+    Environment { home: Some("/home/you".into()), ..Environment::default() }
+}
+
+fn config(text: &str) -> Config {
+    match read(text, Path::new("/etc/kube"), &environment()) {
+        Ok((config, _)) => config,
+        Err(problems) => panic!("{problems:?}"),
+    }
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let problems = read(text, Path::new("/etc/kube"), &environment()).unwrap_err();
+    problems.iter().map(|problem| describe(Path::new("kube.toml"), problem)).collect()
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    let (_, warnings) = read(text, Path::new("/etc/kube"), &environment()).unwrap();
+    warnings.iter().map(|problem| describe(Path::new("kube.toml"), problem)).collect()
+}
+
+#[test]
+fn nothing_written_is_development_mode() {
+    let config = config("");
+    assert_eq!(config.domain.as_str(), "localhost");
+    assert_eq!(config.hosting.http, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.hosting.https, ["127.0.0.1:8443".parse().unwrap()]);
+    assert_eq!(config.metrics.listen, ["127.0.0.1:9464".parse().unwrap()]);
+    assert_eq!(config.tls.issuer, tls::Issuer::Local);
+    assert_eq!(config.echo.access, echo::Access::Open);
+    assert_eq!(config.data, Path::new("/home/you/.local/share/kube"));
+    assert_eq!(config.apps.folder, Path::new("/home/you/.local/share/kube/apps"));
+    assert_eq!(config.home, "welcome");
+}
+
+#[test]
+fn the_shortest_production_config_is_three_lines() {
+    let config = config(
+        "domain = \"Example.org\"\nemail = \"ops@example.org\"\naddresses = [\"203.0.113.7\", \"2001:db8::7\"]\n",
+    );
+    assert_eq!(config.domain.as_str(), "example.org");
+    assert_eq!(config.hosting.http, ["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()]);
+    assert_eq!(config.tls.issuer, tls::Issuer::Acme);
+    assert_eq!(config.echo.access, echo::Access::Token);
+    assert_eq!(config.apps.folder, Path::new("/var/lib/kube/apps"));
+    assert_eq!(config.dns.listen, ["203.0.113.7:53".parse().unwrap(), "[2001:db8::7]:53".parse().unwrap()]);
+    assert_eq!(
+        (&*config.tls.domain, &*config.hosting.domain, &*config.echo.domain),
+        ("example.org", "example.org", "example.org")
+    );
+}
+
+#[test]
+fn a_private_domain_has_its_own_authority() {
+    let config = config("domain = \"kube.test\"\ndata = \"/srv/kube\"\n");
+    assert_eq!(config.tls.issuer, tls::Issuer::Local);
+    assert_eq!(config.echo.access, echo::Access::Token);
+    assert_eq!((&*config.tls.data, &*config.apps.folder), (Path::new("/srv/kube/tls"), Path::new("/srv/kube/apps")));
+}
+
+#[test]
+fn what_is_written_beats_what_follows_from_the_domain() {
+    let config = config(
+        "domain = \"example.org\"\n[tls]\nissuer = \"local\"\n[echo]\naccess = \"open\"\n[hosting]\nhttp = []\n",
+    );
+    assert_eq!((config.tls.issuer, config.echo.access), (tls::Issuer::Local, echo::Access::Open));
+    assert_eq!((config.hosting.http.len(), config.hosting.https.len()), (0, 2));
+}
+
+#[test]
+fn relative_paths_start_at_the_file() {
+    let config = config("data = \"state\"\n[apps]\nfolder = \"sites\"\n[dns]\nzones = [\"a.zone\"]\n");
+    assert_eq!(config.data, Path::new("/etc/kube/state"));
+    assert_eq!(config.apps.folder, Path::new("/etc/kube/sites"));
+    assert_eq!(config.dns.zones, [Path::new("/etc/kube/a.zone")]);
+}
+
+#[test]
+fn all_fixed_tables_parse() {
+    let text = r#"
+domain = "kube.test"
+email = "ops@kube.test"
+addresses = "auto"
+data = "/var/lib/kube"
+home = "welcome"
+[hosting]
+http = ["0.0.0.0:80", "[::]:80"]
+https = ["0.0.0.0:443", "[::]:443"]
+[apps]
+folder = "/var/lib/kube/apps"
+[apps.shop]
+domains = ["shop.example"]
+sync = "private"
+[tls]
+issuer = "acme"
+directory = "https://localhost:14000/dir"
+challenge = "auto"
+[dns]
+listen = ["127.0.0.1:5300"]
+zones = ["/path/to/kube.test.zone"]
+transfer = []
+dnssec = false
+[echo]
+access = "token"
+edge = true
+origins = []
+[metrics]
+listen = ["127.0.0.1:9464"]
+[processes.worker]
+command = ["/usr/bin/worker", "--flag"]
+"#;
+    assert_eq!(config(text).processes["worker"].command.len(), 2);
+    assert_eq!(
+        warnings(text),
+        [
+            "kube.toml:16: tls.issuer: \"acme\" is not in this version: the local CA serves, which browsers do not trust; set issuer = \"files\" with `certificate` and `key` meanwhile",
+            "kube.toml:19: dns: [dns] is not in this version: ignored",
+            "kube.toml:30: processes: [processes] is not in this version: ignored",
+        ]
+    );
+}
+
+#[test]
+fn all_problems_come_at_once_with_lines() {
+    let text = "domain = \"example\"\nemail = \"ops\"\nhome = \"admin\"\ncolour = 1\n[hosting]\nhttp = [\"x\"]\nhttps = [\"127.0.0.1:9464\"]\n[tls]\nissuer = \"files\"\nkey = \"/nowhere/key.pem\"\n[apps.sync]\n[apps.shop]\nsync = \"secret\"\n[processes.worker]\n";
+    let found = problems(text);
+    for (line, part) in [
+        (1, "one label"),
+        (2, "not a mail address"),
+        (3, "home: it is reserved"),
+        (4, "unknown field `colour`"),
+        (6, "hosting.http"),
+        (7, "already taken by metrics.listen"),
+        (9, "needs `certificate`"),
+        (10, "cannot read /nowhere/key.pem"),
+        (11, "reserved"),
+        (13, "secret"),
+        (14, "command"),
+    ] {
+        let start = format!("kube.toml:{line}:");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(&start) && problem.contains(part)),
+            "line {line}, {part}: {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 11, "{found:#?}");
+}
+
+#[test]
+fn keys_are_never_served() {
+    let found = problems("data = \"/srv/kube\"\n[apps]\nfolder = \"/srv\"\n");
+    assert_eq!(found, ["kube.toml:3: apps.folder: holds the data folder /srv/kube, whose keys would be served"]);
+}
+
+#[test]
+fn what_is_open_to_the_world_is_said() {
+    let text = "domain = \"example.org\"\n[tls]\nissuer = \"local\"\n[echo]\naccess = \"open\"\n[metrics]\nlisten = [\"0.0.0.0:9464\"]\n";
+    let found = warnings(text);
+    assert!(found[0].contains("echo.access") && found[1].contains("metrics.listen"), "{found:?}");
+}
+
+#[test]
+fn a_broken_file_still_tells_where_the_socket_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kube.toml");
+    fs::write(&file, "domain = 3\ndata = \"here\"\n[broken\n").unwrap();
+    assert_eq!(load_for_place(Some(&file), &environment()).data, folder.path().join("here"));
+    let unusable = load(Some(&file), &environment()).unwrap_err();
+    assert_eq!(unusable.problems.len(), 3, "{unusable}");
+    let missing = load(Some(&folder.path().join("none.toml")), &environment()).unwrap_err();
+    assert!(missing.to_string().contains("none.toml: cannot read the config: No such file"), "{missing}");
+}

@@ -1,0 +1,142 @@
+//! What the admin API may ask of a running KUBE.
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process,
+    sync::{Arc, OnceLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use admin::{Listener, ModuleStatus, SiteStatus, Status};
+use hosting::Hosting;
+use kube_contract::{Board, Health};
+use kube_manifest::Sites;
+use metrics::Metrics;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Config;
+
+/// What the main loop is asked to do, with where the answer goes.
+pub(crate) enum Request {
+    /// Move to the changed config.
+    Reload(oneshot::Sender<Result<Vec<String>, String>>),
+    /// Make a module panic.
+    Drill(String, oneshot::Sender<bool>),
+}
+
+/// How many requests may wait for the main loop.
+const QUEUE: usize = 16;
+
+/// The two ends between the admin API and the main loop.
+pub(crate) fn channel() -> (mpsc::Sender<Request>, mpsc::Receiver<Request>) {
+    mpsc::channel(QUEUE)
+}
+
+/// The admin API's view of this process.
+pub struct Control {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) config_file: Option<PathBuf>,
+    pub(crate) started: SystemTime,
+    pub(crate) domain: String,
+    pub(crate) home: String,
+    pub(crate) data: PathBuf,
+    pub(crate) board: Board,
+    pub(crate) sites: watch::Receiver<Arc<Sites>>,
+    /// Bound after the admin API, which asks for their addresses.
+    pub(crate) listeners: OnceLock<(Arc<Hosting>, Arc<Metrics>)>,
+}
+
+impl Control {
+    pub(crate) fn new(
+        config: &Config,
+        file: Option<PathBuf>,
+        requests: mpsc::Sender<Request>,
+        board: Board,
+        sites: watch::Receiver<Arc<Sites>>,
+    ) -> Self {
+        Self {
+            requests,
+            config_file: file,
+            started: SystemTime::now(),
+            domain: config.domain.to_string(),
+            home: config.home.clone(),
+            data: config.data.clone(),
+            board,
+            sites,
+            listeners: OnceLock::new(),
+        }
+    }
+
+    /// How everything is now.
+    pub(crate) fn now(&self) -> Status {
+        let listeners = self.addresses();
+        // The port that people type: of the first HTTPS listener, and left out where browsers leave it out.
+        let https = listeners.iter().find(|listener| listener.protocol == "https");
+        let port = https.and_then(|listener| listener.address.rsplit(':').next()).filter(|port| *port != "443");
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let domain = &self.domain;
+        let site = |(name, site): (&String, &Arc<kube_manifest::Site>)| SiteStatus {
+            name: name.clone(),
+            url: if *name == self.home {
+                format!("https://{domain}{port}/")
+            } else {
+                format!("https://{name}.{domain}{port}/")
+            },
+            files: site.manifest.files().count() as u64,
+            bytes: site.manifest.files().map(|(_, file)| file.size).sum(),
+        };
+        let mut urls = BTreeMap::from([("sync".to_owned(), format!("wss://sync.{domain}{port}/"))]);
+        if let Some(metrics) = listeners.iter().find(|listener| listener.module == "metrics") {
+            urls.insert("metrics".to_owned(), format!("http://{}/metrics", metrics.address));
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            started: self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            domain: domain.clone(),
+            config: self.config_file.as_deref().map(shown),
+            data: shown(&self.data),
+            sites: self.sites.borrow().iter().map(site).collect(),
+            modules: self.board.now().into_iter().map(module).collect(),
+            listeners,
+            urls,
+        }
+    }
+
+    fn addresses(&self) -> Vec<Listener> {
+        let Some((hosting, metrics)) = self.listeners.get() else { return Vec::new() };
+        let hosting = hosting.addresses().into_iter().map(|(scheme, address)| ("hosting", scheme.as_str(), address));
+        let metrics = metrics.addresses().into_iter().map(|address| ("metrics", "http", address));
+        let listener = |(module, protocol, address): (&str, &str, std::net::SocketAddr)| Listener {
+            module: module.to_owned(),
+            protocol: protocol.to_owned(),
+            address: address.to_string(),
+        };
+        hosting.chain(metrics).map(listener).collect()
+    }
+
+    /// Sends a request to the main loop and waits for its answer.
+    pub(crate) async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn module(report: kube_contract::Report) -> ModuleStatus {
+    let reason = match &report.health {
+        Health::Degraded(why) => Some(why.clone()),
+        Health::Failed { reason, retry_in } => Some(format!("{reason}; retry in {retry_in:?}")),
+        Health::Starting | Health::Ready | Health::Stopped => None,
+    };
+    ModuleStatus {
+        name: report.module.to_owned(),
+        health: report.health.word().to_owned(),
+        reason,
+        restarts: report.restarts,
+    }
+}

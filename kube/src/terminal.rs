@@ -1,0 +1,116 @@
+//! What people read: colour only on a terminal.
+use std::{
+    fmt,
+    fmt::Write as _,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use admin::Status;
+use anstream::{eprintln, println};
+use anstyle::{AnsiColor, Style};
+
+use crate::config::domain::Domain;
+
+const STRONG: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default();
+const ODD: Style = AnsiColor::Yellow.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// Prints a result.
+pub(crate) fn say(text: impl fmt::Display) {
+    println!("{text}");
+}
+
+/// Prints what went wrong.
+pub(crate) fn complain(text: impl fmt::Display) {
+    eprintln!("{BAD}kube:{BAD:#} {text}");
+}
+
+/// Prints what probably is not as meant.
+pub(crate) fn warn(text: impl fmt::Display) {
+    eprintln!("{ODD}kube: warning:{ODD:#} {text}");
+}
+
+/// What a person sees when KUBE serves: where to look, and how to stop.
+pub(crate) fn banner(status: &Status, folder: &Path, file: Option<&Path>) -> String {
+    let mut text = String::new();
+    let mode = match file {
+        Some(file) => file.display().to_string(),
+        None => "development mode".to_owned(),
+    };
+    let Status { version, domain, urls, .. } = status;
+    writeln!(text, "\n{STRONG}KUBE {version}{STRONG:#} serves {STRONG}{domain}{STRONG:#}  {DIM}{mode}{DIM:#}\n").ok();
+    rows(&mut text, &sites(status));
+    rows(&mut text, &urls.iter().map(|(name, url)| (name.clone(), url.clone())).collect::<Vec<_>>());
+    rows(
+        &mut text,
+        &[
+            ("deploy".to_owned(), format!("copy a folder into {}", folder.display())),
+            ("trust".to_owned(), "`kube trust` tells browsers about the local certificate authority".to_owned()),
+            ("stop".to_owned(), "Ctrl-C".to_owned()),
+        ],
+    );
+    text
+}
+
+/// `kube status` for people.
+pub(crate) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    writeln!(text, "{STRONG}KUBE {}{STRONG:#} serves {STRONG}{}{STRONG:#}", status.version, status.domain).ok();
+    let since = UNIX_EPOCH + Duration::from_secs(status.started);
+    let up = Duration::from_secs(since.elapsed().unwrap_or_default().as_secs());
+    let up = humantime_serde::re::humantime::format_duration(up);
+    writeln!(text, "{DIM}up {up}, process {}, data in {}{DIM:#}\n", status.pid, status.data).ok();
+    for module in &status.modules {
+        let style = match module.health.as_str() {
+            "ready" => GOOD,
+            "failed" => BAD,
+            _ => ODD,
+        };
+        let reason = module.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let restarts =
+            if module.restarts == 0 { String::new() } else { format!("  {DIM}fell {} times{DIM:#}", module.restarts) };
+        writeln!(text, "  {:<10} {style}{}{style:#}{reason}{restarts}", module.name, module.health).ok();
+    }
+    text.push('\n');
+    rows(&mut text, &sites(status));
+    rows(&mut text, &status.urls.iter().map(|(name, url)| (name.clone(), url.clone())).collect::<Vec<_>>());
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// How to trust the local CA, for the tools that people use.
+pub(crate) fn trust(ca: &Path, domain: &Domain) -> String {
+    let path = ca.display();
+    format!(
+        "The certificates of {domain} are signed by this KUBE's own authority, which can sign for {domain} alone:\n\n  \
+         {path}\n\n\
+         {STRONG}Debian, Ubuntu{STRONG:#} (curl, git, most programs)\n  \
+         sudo cp {path} /usr/local/share/ca-certificates/kube-{domain}.crt && sudo update-ca-certificates\n\
+         {STRONG}Chromium, Chrome on Linux{STRONG:#} (certutil is in libnss3-tools)\n  \
+         certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n kube-{domain} -i {path}\n\
+         {STRONG}Firefox{STRONG:#}\n  \
+         Settings, Privacy & Security, View Certificates, Authorities, Import\n\
+         {STRONG}macOS{STRONG:#}\n  \
+         sudo security add-trusted-cert -d -r trustRoot -k /Library/Keychains/System.keychain {path}\n\
+         {STRONG}Node.js{STRONG:#}\n  \
+         export NODE_EXTRA_CA_CERTS={path}\n\
+         {STRONG}curl, once{STRONG:#}\n  \
+         curl --cacert {path} https://{domain}/"
+    )
+}
+
+fn sites(status: &Status) -> Vec<(String, String)> {
+    status.sites.iter().map(|site| (site.name.clone(), site.url.clone())).collect()
+}
+
+fn rows(text: &mut String, rows: &[(String, String)]) {
+    for (name, value) in rows {
+        writeln!(text, "  {name:<10} {value}").ok();
+    }
+    if !rows.is_empty() {
+        text.push('\n');
+    }
+}

@@ -1,0 +1,69 @@
+use std::net::{Ipv4Addr, SocketAddr};
+
+use admin::{Client, Status};
+use kube_contract::Running;
+
+use super::*;
+use crate::{
+    config::{self, Environment},
+    control,
+};
+
+fn config(folder: &Path) -> Config {
+    let environment = Environment { data_home: Some(folder.to_owned()), ..Environment::default() };
+    let (mut config, _) = config::read("", folder, &environment).unwrap();
+    let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+    (config.hosting.http, config.hosting.https, config.metrics.listen) = (vec![any], vec![any], vec![any]);
+    config
+}
+
+async fn start(config: Config) -> (Running<Config>, Arc<Control>, mpsc::Receiver<Request>) {
+    let (requests, inbox) = control::channel();
+    let wired = wire(config, None, Limits::default(), requests).await.unwrap();
+    let running = wired.appliance.start();
+    running.serving().await.unwrap();
+    (running, wired.control, inbox)
+}
+
+#[tokio::test]
+async fn certificates_are_for_what_is_hosted() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let apps = config.apps.folder.clone();
+    let (running, control, _inbox) = start(config).await;
+    let served = Served { domain: "localhost".to_owned(), sites: control.sites.clone() };
+    let names =
+        |served: &Served| ["localhost", "sync.localhost", "shop.localhost"].map(|n| tls::Names::serves(served, n));
+    assert_eq!(names(&served), [true, true, false]);
+
+    fs::create_dir(apps.join("shop")).unwrap();
+    fs::write(apps.join("shop/index.html"), "hello").unwrap();
+    let mut sites = control.sites.clone();
+    sites.wait_for(|sites| sites.contains_key("shop")).await.unwrap();
+    assert_eq!(names(&served), [true, true, true]);
+    assert!(running.stop().await);
+}
+
+#[tokio::test]
+async fn the_command_line_finds_a_socket_that_is_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    config.admin.socket = folder.path().join("runtime/admin.sock");
+    let path = socket(&config);
+    let (running, _, _inbox) = start(config).await;
+    let status: Status = Client::connect(&path).await.unwrap().get("/v1/status").await.unwrap();
+    assert_eq!(status.listeners.len(), 3);
+    assert!(status.sites.iter().any(|site| site.name == "welcome"), "{status:?}");
+    assert!(status.urls["sync"].starts_with("wss://sync.localhost:"), "{status:?}");
+    assert!(running.stop().await);
+}
+
+#[tokio::test]
+async fn two_kubes_do_not_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, _, _inbox) = start(config(folder.path())).await;
+    let (requests, _inbox) = control::channel();
+    let error = wire(config(folder.path()), None, Limits::default(), requests).await.err().unwrap();
+    assert!(format!("{error:#}").contains("another"), "{error:#}");
+    assert!(running.stop().await);
+}
