@@ -1,6 +1,7 @@
 //! The command line's end of the socket.
 use std::{
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -29,8 +30,13 @@ pub enum ClientError {
     #[error("no KUBE is running at {0}: start it with `kube run`, or `systemctl start kube`")]
     NotRunning(PathBuf),
     /// The socket is another user's.
-    #[error("{0} is not for this user: run as root, or as the user that KUBE runs as")]
-    Forbidden(PathBuf),
+    #[error("permission denied at {path}: run as root, or as {owner}")]
+    Forbidden {
+        /// The socket.
+        path: PathBuf,
+        /// Whose it is, as far as it is known.
+        owner: String,
+    },
     /// The connection broke, or the answer makes no sense.
     #[error("asking the KUBE at {path}: {reason}")]
     Broken {
@@ -97,7 +103,7 @@ impl Client {
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
                 ClientError::NotRunning(path)
             } else if error.kind() == io::ErrorKind::PermissionDenied {
-                ClientError::Forbidden(path)
+                ClientError::Forbidden { owner: owner(&path), path }
             } else {
                 self.broken(&error)
             }
@@ -107,6 +113,21 @@ impl Client {
     fn broken(&self, error: &dyn std::error::Error) -> ClientError {
         ClientError::Broken { path: self.path.clone(), reason: error.to_string() }
     }
+}
+
+/// Who may use the socket, by name when the system's list of users has one.
+fn owner(socket: &Path) -> String {
+    // Of a socket in a closed folder only the folder can be seen.
+    let Some(uid) = socket.ancestors().find_map(|path| fs::metadata(path).ok()).map(|seen| seen.uid().to_string())
+    else {
+        return "the user that KUBE runs as".to_owned();
+    };
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        fields.next().filter(|_| fields.nth(1) == Some(&uid))
+    });
+    name.map_or_else(|| format!("user {uid}"), str::to_owned)
 }
 
 /// One request and its answer over one connection.
@@ -129,5 +150,21 @@ async fn exchange(
         answer = &mut answer => answer,
         // The connection may end first, with the whole answer read.
         _ = &mut connection => answer.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_told_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = owner(&folder.path().join("closed/admin.sock"));
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(name, "root");
+        } else {
+            assert!(!name.is_empty());
+        }
     }
 }

@@ -28,6 +28,18 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// Something that is not a socket is in the way.
+    #[error("{path} is in the way of the admin socket, and is not a socket: move it away")]
+    InTheWay {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Others could put a socket of their own in its place.
+    #[error("others can write to {folder}, where the admin socket belongs: `chmod go-w {folder}`, or choose another")]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The socket broke.
     #[error("admin socket: {0}")]
     Socket(#[source] io::Error),

@@ -14,6 +14,7 @@
 //! # What it promises
 //! - Whoever is neither root nor KUBE's own user is not listened to (`SO_PEERCRED`), and is counted.
 //! - A socket left behind by a dead KUBE is replaced, one of a living KUBE never: a lock beside it decides.
+//! - Nobody else can put a socket of his own in its place: a folder that others can write to is refused.
 //! - Nobody can connect before the socket's permissions are right: it is made under another name.
 //!
 //! # How it works
@@ -46,7 +47,7 @@ use kube_contract::{Commit, Context, Module};
 use prometheus::Registry;
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 
@@ -96,6 +97,30 @@ impl Admin {
         }
         admitted
     }
+
+    fn serve(&self, cx: &Context, stream: UnixStream, place: OwnedSemaphorePermit) {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(5))
+            .keep_alive(false)
+            .max_buf_size(16 << 10)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
+        let (stopping, broken) = (cx.clone(), self.metrics.broken.clone());
+        cx.spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            let served = timeout(LONGEST, async {
+                tokio::select! {
+                    served = connection.as_mut() => return served,
+                    () = stopping.stopped() => connection.as_mut().graceful_shutdown(),
+                }
+                connection.await
+            });
+            if !matches!(served.await, Ok(Ok(()))) {
+                broken.inc();
+            }
+            drop(place);
+        });
+    }
 }
 
 impl Module for Admin {
@@ -126,18 +151,7 @@ impl Module for Admin {
                 continue;
             };
             if self.admits(&stream) {
-                let connection = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(Duration::from_secs(5))
-                    .keep_alive(false)
-                    .max_buf_size(16 << 10)
-                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
-                cx.spawn(async move {
-                    if let Ok(Err(error)) = timeout(LONGEST, connection).await {
-                        tracing::debug!(%error, "admin connection");
-                    }
-                    drop(place);
-                });
+                self.serve(&cx, stream, place);
             }
         }
     }

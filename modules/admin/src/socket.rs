@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Seek, Write},
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
         net::UnixListener,
     },
     path::{Path, PathBuf},
@@ -39,7 +39,14 @@ impl Socket {
         };
         let folder = path.parent().unwrap_or(Path::new("/"));
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(make(folder))?;
+        if fs::metadata(folder).map_err(make(folder))?.mode() & 0o022 != 0 {
+            return Err(Error::Open { folder: folder.to_owned() });
+        }
         let lock = lock(path)?;
+        // A link may be there: it led to the socket of a KUBE that was started elsewhere.
+        if fs::symlink_metadata(path).is_ok_and(|it| !it.file_type().is_socket() && !it.is_symlink()) {
+            return Err(Error::InTheWay { path: path.to_owned() });
+        }
         // Made under another name, so that nobody connects before its permissions are right.
         remove_if_there(&new).map_err(make(&new))?;
         let listener = UnixListener::bind(&new).map_err(make(&new))?;

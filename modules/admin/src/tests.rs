@@ -90,13 +90,37 @@ async fn a_dead_kubes_socket_is_replaced_and_a_living_ones_is_not() {
     drop(living);
     assert!(!config.socket.exists(), "a KUBE that goes takes its socket along");
 
-    std::fs::write(&config.socket, "left behind").unwrap();
+    // The standard library leaves the file behind, as a kill does.
+    drop(net::UnixListener::bind(&config.socket).unwrap());
     let admin = bind(&config).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&config.socket), mode(config.socket.parent().unwrap())), (0o600, 0o700));
     drop(admin);
     let nobody = Client::connect(&config.socket).await.err().unwrap();
     assert!(nobody.to_string().starts_with("no KUBE is running at"), "{nobody}");
+}
+
+#[tokio::test]
+async fn what_is_not_a_socket_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    drop(bind(&config).unwrap());
+    std::fs::write(&config.socket, "dear diary").unwrap();
+    let error = bind(&config).err().unwrap();
+    assert!(matches!(error, Error::InTheWay { .. }), "{error}");
+    assert_eq!(std::fs::read(&config.socket).unwrap(), b"dear diary");
+
+    std::fs::remove_file(&config.socket).unwrap();
+    std::os::unix::fs::symlink("/nowhere", &config.socket).unwrap();
+    bind(&config).unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_that_others_can_write_to_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let error = bind(&Config { socket: folder.path().join("admin.sock") }).err().unwrap();
+    assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
 }
 
 #[tokio::test]
@@ -111,7 +135,7 @@ async fn junk_and_strangers_harm_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
     let admin = bind(&config).unwrap();
-    let refused = admin.metrics.refused_peers.clone();
+    let (refused, broken) = (admin.metrics.refused_peers.clone(), admin.metrics.broken.clone());
     let running = serve(admin, &config).await;
     let (path, junk) = (config.socket.clone(), b"\x16\x03\x01 not HTTP \r\n\r\n".repeat(4096));
     tokio::task::spawn_blocking(move || {
@@ -141,4 +165,5 @@ async fn junk_and_strangers_harm_nobody() {
     let client = Client::connect(&config.socket).await.unwrap();
     assert_eq!(client.get::<Status>("/v1/status").await.unwrap().version, "1.2.3");
     assert!(running.stop().await);
+    assert_eq!(broken.get(), 1);
 }
