@@ -1,15 +1,14 @@
 //! Accepts connections: on every listener, within the limits, and on when the system has no more to give.
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use kube_contract::Context;
-use rustix::io::Errno;
 use tokio::{net::TcpStream, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Error, Hosting, Scheme, connection, door::Full, listen::Listener, server::Caller, stream::Stream};
 
-/// How long accepting rests when the system has no file descriptors or memory for another connection.
+/// How long accepting rests when the system has nothing left for another connection: no file descriptor, say.
 const REST: Duration = Duration::from_millis(100);
 /// How long upgraded connections may say goodbye on their own when the module stops.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -55,20 +54,31 @@ impl Hosting {
     }
 
     async fn accept_on(&self, listener: Arc<Listener>, socket: tokio::net::TcpListener, run: &Run) {
+        let mut failing = false;
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => accepted,
                 () = listener.removed.cancelled() => return,
             };
             match accepted {
-                Ok((tcp, peer)) => self.admit(tcp, peer, &listener, run),
-                Err(error) => {
-                    self.server.metrics.errors.accept.inc();
-                    if has_no_more(&error) {
-                        tracing::warn!(address = %listener.address, %error, "cannot accept a connection; raise the \
-                            limit of open files, or lower `connections`");
-                        sleep(REST).await;
+                Ok((tcp, peer)) => {
+                    if failing {
+                        failing = false;
+                        run.cx.ready();
                     }
+                    self.admit(tcp, peer, &listener, run);
+                }
+                // The peer's doing: it left before it was let in.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    failing = true;
+                    self.server.metrics.errors.accept.inc();
+                    run.cx.degraded(format!(
+                        "cannot accept connections on {}: {error}; raise the limit of open files, or lower \
+                         `connections`",
+                        listener.address
+                    ));
+                    sleep(REST).await;
                 }
             }
         }
@@ -101,10 +111,4 @@ impl Hosting {
         let tls = (listener.scheme == Scheme::Https).then(|| Arc::clone(&self.tls));
         run.cx.spawn(connection::serve(caller, stream, tls, run.cx.clone()));
     }
-}
-
-/// Whether the system, rather than one peer, is the reason.
-fn has_no_more(error: &std::io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno))
 }

@@ -64,7 +64,7 @@ pub(crate) fn listeners(config: &Config, old: &[Arc<Listener>]) -> Result<Vec<Ar
         .collect();
     for ((scheme, address), listener) in wanted.iter().zip(&mut kept) {
         if listener.is_none() {
-            let other = take(&|old| old.configured == *address);
+            let other = take(&|old| old.configured == *address && address.port() != 0);
             *listener = Some(Arc::new(match other {
                 Some(other) => other.speaking(*scheme)?,
                 None => Listener::open(*scheme, *address)?,
@@ -111,6 +111,8 @@ mod tests {
     fn a_reload_keeps_adds_and_removes() {
         let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
         let first = listeners(&config(&[any], &[any]), &[]).unwrap();
+        let moved = listeners(&config(&[], &[any, any]), &first).unwrap();
+        assert!(moved.iter().all(|new| new.address != first[0].address), "any port is not a port that was taken");
         let second = listeners(&config(&[any, any], &[any]), &first).unwrap();
         assert!(Arc::ptr_eq(&first[0], &second[0]) && Arc::ptr_eq(&first[1], &second[2]));
         assert_ne!(second[0].address, second[1].address);
