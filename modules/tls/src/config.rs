@@ -9,7 +9,7 @@ use crate::Error;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Who vouches for the names. Follows the domain when it is not written: see [`Issuer::for_domain`].
+    /// Who vouches for the names. When it is not written it follows the domain: no public CA vouches for private names.
     pub issuer: Issuer,
     /// The public CA's directory (RFC 8555 section 7.1.1). Unset: Let's Encrypt.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,15 +85,6 @@ pub enum Issuer {
     Files,
 }
 
-impl Issuer {
-    /// The default: no public CA vouches for `localhost` and private names.
-    pub fn for_domain(domain: &str) -> Self {
-        let is_in = |zone: &&str| domain.strip_suffix(*zone).is_some_and(|left| left.is_empty() || left.ends_with('.'));
-        let private = ["localhost", "test", "internal", "home.arpa", "local"].iter().any(is_in);
-        if private { Self::Local } else { Self::Acme }
-    }
-}
-
 /// How names are proved to a public CA.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -148,16 +139,6 @@ impl From<Directory> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn private_names_have_the_local_ca_and_public_names_a_public_one() {
-        for private in ["localhost", "kube.test", "team.internal", "home.arpa", "nas.home.arpa", "box.local", "test"] {
-            assert_eq!(Issuer::for_domain(private), Issuer::Local, "{private}");
-        }
-        for public in ["example.org", "mylocalhost", "contest", "local.example", "arpa"] {
-            assert_eq!(Issuer::for_domain(public), Issuer::Acme, "{public}");
-        }
-    }
 
     #[test]
     fn a_directory_is_an_https_url() {
