@@ -56,7 +56,7 @@ impl View {
 }
 
 /// The sending end, as the watcher calls it from its own thread.
-struct Optic {
+pub(crate) struct Optic {
     sense: Sense,
     queue: mpsc::Sender<Seen>,
     overflowed: Arc<AtomicBool>,
@@ -79,16 +79,32 @@ impl notify::EventHandler for Optic {
                     self.send(Seen::Touch(touch));
                 }
             }
-            Err(error) => self.send(match error.kind {
-                ErrorKind::MaxFilesWatch => Seen::Blind(blindness(&error)),
-                _ => Seen::Lost,
-            }),
+            Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => self.send(Seen::Blind(blindness(&error))),
+            Err(_) => self.send(Seen::Lost),
         }
     }
 }
 
+/// Makes a watcher that watches all of a cover. Tests have one that cannot.
+pub(crate) type Open = fn(Optic, &Cover) -> notify::Result<Box<dyn Watcher + Send>>;
+
+/// Opens inotify, or what the system has in its place.
+pub(crate) fn open(optic: Optic, cover: &Cover) -> notify::Result<Box<dyn Watcher + Send>> {
+    let mut watcher = RecommendedWatcher::new(optic, Config::default().with_follow_symlinks(false))?;
+    let deep = cover.deep().into_iter().map(|path| (path, RecursiveMode::Recursive));
+    let flat = cover.flat().into_iter().map(|path| (path, RecursiveMode::NonRecursive));
+    for (path, mode) in deep.chain(flat) {
+        match watcher.watch(path, mode) {
+            Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
+            watched => watched?,
+        }
+    }
+    Ok(Box::new(watcher))
+}
+
 /// The watcher and what it watches.
 pub(crate) struct Eyes {
+    open: Open,
     sender: mpsc::Sender<Seen>,
     overflowed: Arc<AtomicBool>,
     watch: Mutex<Watch>,
@@ -96,7 +112,7 @@ pub(crate) struct Eyes {
 
 #[derive(Default)]
 struct Watch {
-    watcher: Option<RecommendedWatcher>,
+    watcher: Option<Box<dyn Watcher + Send>>,
     cover: Cover,
     /// Device and inode of each watched folder: the same path may be another folder by now.
     identities: BTreeMap<PathBuf, (u64, u64)>,
@@ -115,11 +131,11 @@ pub(crate) struct Look {
 }
 
 impl Eyes {
-    pub(crate) fn new() -> (Self, View) {
+    pub(crate) fn new(open: Open) -> (Self, View) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let overflowed = Arc::new(AtomicBool::new(false));
         let view = View { queue, overflowed: Arc::clone(&overflowed) };
-        (Self { sender, overflowed, watch: Mutex::default() }, view)
+        (Self { open, sender, overflowed, watch: Mutex::default() }, view)
     }
 
     /// Lists the apps folder, and watches it and where its links lead. Blocks.
@@ -147,7 +163,9 @@ impl Eyes {
         if anew || watch.cover != cover || watch.identities != identities {
             // The old watches go first: both together may be more than the system allows.
             watch.watcher = None;
-            watched = Some(match self.watch(&cover) {
+            let (queue, overflowed) = (self.sender.clone(), Arc::clone(&self.overflowed));
+            let optic = Optic { sense: Sense::default(), queue, overflowed };
+            watched = Some(match (self.open)(optic, &cover) {
                 Ok(watcher) => {
                     watch.watcher = Some(watcher);
                     Ok(())
@@ -157,21 +175,6 @@ impl Eyes {
             (watch.cover, watch.identities) = (cover.clone(), identities);
         }
         Look { names: Ok(names), strangers, cover, watched }
-    }
-
-    fn watch(&self, cover: &Cover) -> notify::Result<RecommendedWatcher> {
-        let (queue, overflowed) = (self.sender.clone(), Arc::clone(&self.overflowed));
-        let optic = Optic { sense: Sense::default(), queue, overflowed };
-        let mut watcher = RecommendedWatcher::new(optic, Config::default().with_follow_symlinks(false))?;
-        let deep = cover.deep().into_iter().map(|path| (path, RecursiveMode::Recursive));
-        let flat = cover.flat().into_iter().map(|path| (path, RecursiveMode::NonRecursive));
-        for (path, mode) in deep.chain(flat) {
-            match watcher.watch(path, mode) {
-                Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
-                watched => watched?,
-            }
-        }
-        Ok(watcher)
     }
 
     /// Waits until every folder whose creation was seen is watched. Blocks.
@@ -222,11 +225,12 @@ fn blindness(error: &notify::Error) -> String {
             "the system allows no more inotify {name}: raise fs.inotify.max_user_{name} with sysctl; looking every few seconds until then"
         )
     };
-    match &error.kind {
-        ErrorKind::MaxFilesWatch => limit("watches"),
-        ErrorKind::Io(error) if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-            limit("instances")
-        }
-        _ => format!("the apps folder cannot be watched: {error}; looking every few seconds until then"),
+    let full = rustix::io::Errno::MFILE.raw_os_error();
+    if matches!(&error.kind, ErrorKind::MaxFilesWatch) {
+        limit("watches")
+    } else if matches!(&error.kind, ErrorKind::Io(error) if error.raw_os_error() == Some(full)) {
+        limit("instances")
+    } else {
+        format!("the apps folder cannot be watched: {error}; looking every few seconds until then")
     }
 }

@@ -120,7 +120,7 @@ impl<'a> Keeper<'a> {
     pub(crate) fn new(apps: &'a Apps, cx: Context) -> (Self, View) {
         let new_config = apps.config.subscribe();
         let config = Arc::clone(&new_config.borrow());
-        let (eyes, view) = Eyes::new();
+        let (eyes, view) = Eyes::new(apps.open);
         let now = Instant::now();
         let mut keeper = Self {
             apps,
@@ -293,7 +293,7 @@ impl<'a> Keeper<'a> {
             Seen::Lost => self.lost("events were lost"),
             Seen::Blind(why) => {
                 self.status.blind = Some(why);
-                self.look_at = Instant::now();
+                self.look_soon();
                 self.report();
             }
         }
@@ -307,10 +307,10 @@ impl<'a> Keeper<'a> {
                     self.plan.touch(&name, touch, now.into_std());
                 }
             }
-            Concern::Stranger => self.look_at = self.look_at.min(now + self.config.debounce),
+            Concern::Stranger => self.look_soon(),
             // Also told when its rights change: only a look tells whether it is another folder now.
             Concern::Watched if matches!(touch, Touch::Gone(_)) => self.lost("a watched folder went away"),
-            Concern::Watched => self.look_at = now,
+            Concern::Watched => self.look_soon(),
         }
     }
 
@@ -319,7 +319,12 @@ impl<'a> Keeper<'a> {
         tracing::info!(why, "looking at all apps again");
         self.apps.metrics.losses.inc();
         self.look_anew = true;
-        self.look_at = Instant::now();
+        self.look_soon();
+    }
+
+    /// Looks when what happened has had time to finish, and not more often.
+    fn look_soon(&mut self) {
+        self.look_at = self.look_at.min(Instant::now() + self.config.debounce);
     }
 
     fn finish(&mut self, done: Done) {
@@ -395,7 +400,7 @@ impl<'a> Keeper<'a> {
             self.look_at = now;
         }
         match (reading.outcome, verdict) {
-            (Outcome::Adrift, _) => self.look_at = now,
+            (Outcome::Adrift, _) => self.look_soon(),
             (_, Verdict::Again) => {
                 self.late.insert(name.clone());
             }

@@ -80,6 +80,7 @@ pub struct Apps {
     memory: Mutex<BTreeMap<Name, Arc<Record>>>,
     metrics: Metrics,
     pace: Pace,
+    open: eyes::Open,
 }
 
 impl Apps {
@@ -99,6 +100,7 @@ impl Apps {
             memory: Mutex::new(index.apps),
             metrics: Metrics::new(registry)?,
             pace: Pace::default(),
+            open: eyes::open,
         })
     }
 

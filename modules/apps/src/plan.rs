@@ -140,10 +140,12 @@ impl Plan {
         if whole && !self.waiting.contains_key(name) {
             return Verdict::Publish;
         }
+        let quiet_at = now + self.quiet;
         if now >= since + self.patience {
+            // Whatever it is now, it is not what was read.
+            self.burst(name, now, quiet_at);
             return Verdict::PublishAsItIs;
         }
-        let quiet_at = now + self.quiet;
         // What was not published is part of the same burst: its patience runs on.
         self.burst(name, since, quiet_at).since = since;
         Verdict::Again

@@ -94,9 +94,11 @@ impl Skipped {
     pub(crate) fn add(&mut self, skip: Skip, path: &str) {
         let (count, named) = self.0.entry(skip).or_default();
         *count += 1;
-        if named.len() < MOST_NAMED {
-            named.push(path.to_owned());
-            named.sort_unstable();
+        // The first by name, whatever order the folder has them in.
+        let at = named.partition_point(|other| other.as_str() < path);
+        if at < MOST_NAMED {
+            named.insert(at, path.to_owned());
+            named.truncate(MOST_NAMED);
         }
     }
 

@@ -3,6 +3,7 @@ use std::{
     io::Write,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -44,10 +45,11 @@ impl Stage {
         set(&mut config);
         let mut apps = Apps::bind(&config, &Registry::new()).unwrap();
         apps.pace = pace;
-        Self::run(home, config, Arc::new(apps)).await
+        Self::run(home, config, apps).await
     }
 
-    async fn run(home: TempDir, config: Config, apps: Arc<Apps>) -> Self {
+    async fn run(home: TempDir, config: Config, apps: Apps) -> Self {
+        let apps = Arc::new(apps);
         let mut appliance = Appliance::new(config.clone(), Drain::default());
         appliance.add(Arc::clone(&apps), |config| config);
         let running = appliance.start();
@@ -432,19 +434,36 @@ async fn a_reload_moves_to_another_folder_and_changes_what_a_missing_path_gets()
 }
 
 #[tokio::test]
-async fn lost_events_bring_about_a_look_at_everything() {
-    let home = tempfile::tempdir().unwrap();
-    let apps = Arc::new(Apps::bind(&config(home.path()), &Registry::new()).unwrap());
-    let mut stage = Stage::run(home, config(Path::new("")), apps).await;
-    stage.write("apps/shop/index.html", "one");
-    stage.until_live(&[("shop/index.html", "one")]).await;
-    // More files than the kernel's queue and ours have room for.
-    for i in 0..2_000 {
+async fn more_changes_than_any_queue_holds_are_all_live_in_the_end() {
+    let mut stage = Stage::new().await;
+    for i in 0..3_000 {
         stage.write(&format!("apps/many/{}/{i}", i % 7), "x");
     }
-    stage
-        .until("all files", |sites| sites.get("many").is_some_and(|many| many.manifest.files().count() == 2_000))
-        .await;
+    let is_all = |sites: &Arc<Sites>| sites.get("many").is_some_and(|many| many.manifest.files().count() == 3_000);
+    stage.until("all files", is_all).await;
+}
+
+#[tokio::test]
+async fn without_watches_it_looks_by_itself_and_says_why() {
+    static ALLOWED: AtomicBool = AtomicBool::new(false);
+    let home = tempfile::tempdir().unwrap();
+    let mut apps = Apps::bind(&config(home.path()), &Registry::new()).unwrap();
+    apps.pace = Pace { look: Duration::from_secs(1), look_blind: Duration::from_millis(100), ..pace() };
+    apps.open = |optic, cover| match ALLOWED.load(Ordering::Relaxed) {
+        true => eyes::open(optic, cover),
+        false => Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch)),
+    };
+    let config = config(home.path());
+    let mut stage = Stage::run(home, config, apps).await;
+    stage.until_degraded("raise fs.inotify.max_user_watches").await;
+    stage.write("apps/shop/index.html", "one");
+    stage.until_live(&[("shop/index.html", "one")]).await;
+    fs::remove_dir_all(stage.path("apps/shop")).unwrap();
+    stage.until_live(&[]).await;
+    assert_eq!(stage.problems("watch"), 1);
+    ALLOWED.store(true, Ordering::Relaxed);
+    stage.until_ready().await;
+    assert_eq!(stage.problems("watch"), 0);
 }
 
 #[test]
