@@ -38,7 +38,7 @@ pub struct Config {
     /// How long a document without traffic stays in memory.
     #[serde(with = "humantime_serde")]
     pub idle: Duration,
-    /// How much of changes that lack others is kept for a document until those arrive.
+    /// How much of changes that lack others is kept for one connection until those arrive.
     pub waiting: ByteSize,
     /// How much of the database is kept in memory.
     pub cache: ByteSize,

@@ -33,17 +33,33 @@
 //!   document, so ids are not told around.
 //! - It does not gossip the heads of other peers, and it follows no other server.
 //! - It has no tokens yet: with `access = "token"` it lets nobody in. The EDGE wire is not in this version.
+mod actor;
+mod compaction;
 mod config;
+mod counted;
+mod ephemeral;
 mod error;
 pub mod gate;
+mod hub;
+mod intake;
 mod metrics;
 mod origin;
+mod outbox;
+mod peer;
 pub mod reader;
+mod refused;
+mod replica;
+mod socket;
 pub mod store;
 mod throttle;
+mod upgrade;
 pub mod wire;
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use axum::{Router, routing::get};
 use kube_contract::{Commit, Context, Module};
@@ -51,6 +67,7 @@ use prometheus::Registry;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    hub::Hub,
     metrics::Metrics,
     store::{Disk, Store, Writer},
     throttle::Throttle,
@@ -73,6 +90,18 @@ struct Shared {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     refusals: Arc<Throttle>,
+    /// The hub of the run that is on.
+    hub: RwLock<Option<Arc<Hub>>>,
+}
+
+impl Shared {
+    fn hub(&self) -> Option<Arc<Hub>> {
+        self.hub.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_hub(&self, hub: Option<Arc<Hub>>) {
+        *self.hub.write().unwrap_or_else(PoisonError::into_inner) = hub;
+    }
 }
 
 impl Echo {
@@ -100,6 +129,7 @@ impl Echo {
             store,
             metrics: Arc::new(Metrics::register(registry)?),
             refusals: Arc::default(),
+            hub: RwLock::new(None),
         };
         Ok(Self { shared: Arc::new(shared), lease: Arc::new(Semaphore::new(1)) })
     }
@@ -110,7 +140,7 @@ impl Echo {
     /// [`ConnectInfo<SocketAddr>`](axum::extract::ConnectInfo) to the extensions of a request; without, connections are not
     /// counted by address.
     pub fn router(&self) -> Router {
-        Router::new().route("/", get(plain)).with_state(Arc::clone(&self.shared))
+        Router::new().route("/", get(upgrade::upgrade)).with_state(Arc::clone(&self.shared))
     }
 }
 
@@ -125,7 +155,12 @@ impl Module for Echo {
         let shared = &self.shared;
         let (health, mut healthy) = watch::channel(Ok(()));
         let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
-        let _writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
+        let writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
+        let (hub, compactions) = Hub::new(cx.clone(), shared, writer);
+        cx.spawn(compaction::run(Arc::clone(&hub), compactions));
+        shared.set_hub(Some(Arc::clone(&hub)));
+        // However this ends, nobody finds a hub whose tasks are gone.
+        let open = Open { shared, hub };
         loop {
             let state: store::Health = healthy.borrow_and_update().clone();
             match state {
@@ -133,10 +168,14 @@ impl Module for Echo {
                 Err(error) => cx.degraded(format!("new changes are refused: {error}")),
             }
             tokio::select! {
-                () = cx.stopped() => return Ok(()),
+                () = cx.stopped() => break,
                 Ok(()) = healthy.changed() => {}
             }
         }
+        drop(open);
+        // Free when the last task is done and the last commit is on disk.
+        drop(self.lease.acquire().await);
+        Ok(())
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
@@ -151,8 +190,16 @@ impl Module for Echo {
     }
 }
 
-async fn plain() -> (axum::http::StatusCode, &'static str) {
-    (axum::http::StatusCode::UPGRADE_REQUIRED, "This is a sync peer: connect to it by WebSocket.\n")
+struct Open<'a> {
+    shared: &'a Shared,
+    hub: Arc<Hub>,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.shared.set_hub(None);
+        self.hub.close();
+    }
 }
 
 /// Refuses limits that nothing could work with.

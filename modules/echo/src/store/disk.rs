@@ -16,7 +16,12 @@ use super::{Error, Key, Store, Stored, Summary, Write};
 const FORMAT: u32 = 0;
 
 const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
-const DOCUMENTS: TableDefinition<(&str, &[u8; 16]), (u64, u64, u64, &[u8])> = TableDefinition::new("documents");
+/// The next number, bytes of the snapshot, bytes after it, heads.
+type Row = (u64, u64, u64, &'static [u8]);
+/// A space and a document id.
+type Id = (&'static str, &'static [u8; 16]);
+
+const DOCUMENTS: TableDefinition<Id, Row> = TableDefinition::new("documents");
 const CHUNKS: TableDefinition<(&str, &[u8; 16], u64), &[u8]> = TableDefinition::new("chunks");
 
 /// A redb database in one file.
@@ -179,10 +184,7 @@ fn apply(writing: &WriteTransaction, write: &Write) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn summary(
-    documents: &impl ReadableTable<(&'static str, &'static [u8; 16]), (u64, u64, u64, &'static [u8])>,
-    key: &Key,
-) -> Result<Option<Summary>, redb::Error> {
+fn summary(documents: &impl ReadableTable<Id, Row>, key: &Key) -> Result<Option<Summary>, redb::Error> {
     let row = documents.get((&*key.space, &key.document.0))?;
     Ok(row.map(|row| {
         let (next, snapshot, tail, heads) = row.value();

@@ -72,7 +72,7 @@ fn a_format_that_is_not_known_is_refused_with_what_to_do() {
 #[test]
 fn a_file_that_is_no_database_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("echo.redb"), "not a database, and long enough to be looked at").unwrap();
+    fs::write(folder.path().join("echo.redb"), "not a database, and long enough to be looked at").unwrap();
     let error = Disk::open(folder.path(), 1 << 20).map(drop).unwrap_err().to_string();
     assert!(error.contains("echo.redb"), "{error}");
 }

@@ -1,0 +1,180 @@
+//! What all connections and documents of one run share.
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use kube_contract::Context;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::{
+    Shared,
+    actor::{self, Input},
+    config::Config,
+    metrics::Metrics,
+    store::{Key, Store, Writer},
+    throttle::Throttle,
+};
+
+/// Messages that may wait for a document; then those who send to it wait.
+const MAILBOX: usize = 32;
+/// Documents that may wait for their compaction; others try again later.
+const COMPACTIONS: usize = 1024;
+/// Large documents that are decoded or encoded at once: this bounds memory, and leaves processors to others.
+const HEAVY: usize = 2;
+
+/// The way to a document. The document stays open as long as someone has one.
+pub(crate) type Door = mpsc::Sender<Box<Input>>;
+
+/// What all connections and documents of one run share.
+pub(crate) struct Hub {
+    pub(crate) cx: Context,
+    /// Our own peer id.
+    pub(crate) peer: String,
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) writer: Writer,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) refusals: Arc<Throttle>,
+    /// One permit for each large document that is decoded or encoded.
+    pub(crate) heavy: Arc<Semaphore>,
+    pub(crate) compactions: mpsc::Sender<Key>,
+    admitted: Arc<Mutex<Admitted>>,
+    links: AtomicU64,
+    /// `None` once the run stops.
+    documents: Mutex<Option<HashMap<Key, Door>>>,
+}
+
+#[derive(Default)]
+struct Admitted {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A place among the connections, free again when dropped.
+pub(crate) struct Place {
+    admitted: Arc<Mutex<Admitted>>,
+    address: Option<IpAddr>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why there is no place for a connection.
+pub(crate) enum Full {
+    /// All places are taken.
+    All,
+    /// Those for one address are.
+    Address,
+}
+
+impl Hub {
+    /// A hub without documents, and where documents that need a compaction arrive.
+    pub(crate) fn new(cx: Context, shared: &Shared, writer: Writer) -> (Arc<Self>, mpsc::Receiver<Key>) {
+        let (compactions, queue) = mpsc::channel(COMPACTIONS);
+        let hub = Self {
+            cx,
+            peer: format!("kube-{}", shared.store.storage_id()),
+            config: shared.config.subscribe(),
+            store: Arc::clone(&shared.store),
+            writer,
+            metrics: Arc::clone(&shared.metrics),
+            refusals: Arc::clone(&shared.refusals),
+            heavy: Arc::new(Semaphore::new(HEAVY)),
+            compactions,
+            admitted: Arc::default(),
+            links: AtomicU64::new(0),
+            documents: Mutex::new(Some(HashMap::new())),
+        };
+        (Arc::new(hub), queue)
+    }
+
+    /// The config in force.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// A name for a connection that no other of this run has.
+    pub(crate) fn new_link(&self) -> u64 {
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A place for one more connection.
+    pub(crate) fn admit(&self, address: Option<IpAddr>) -> Result<Place, Full> {
+        let config = self.config();
+        let address = address.map(subscriber);
+        let mut admitted = lock(&self.admitted);
+        if admitted.all >= config.connections {
+            return Err(Full::All);
+        }
+        if let Some(address) = address {
+            let connections = admitted.by_address.entry(address).or_default();
+            if *connections >= config.connections_per_address {
+                return Err(Full::Address);
+            }
+            *connections += 1;
+        }
+        admitted.all += 1;
+        self.metrics.connections.inc();
+        Ok(Place { admitted: Arc::clone(&self.admitted), address, metrics: Arc::clone(&self.metrics) })
+    }
+
+    /// The way to a document, which is opened if it is not; `None` once the run stops.
+    pub(crate) fn document(self: &Arc<Self>, key: &Key) -> Option<Door> {
+        let mut documents = lock(&self.documents);
+        let documents = documents.as_mut()?;
+        if let Some(door) = documents.get(key).filter(|door| !door.is_closed()) {
+            return Some(door.clone());
+        }
+        let (door, mailbox) = mpsc::channel(MAILBOX);
+        documents.insert(key.clone(), door.clone());
+        self.cx.spawn(actor::run(Arc::clone(self), key.clone(), mailbox));
+        Some(door)
+    }
+
+    /// Lets go of a document if nobody has a way to it any more, and nobody can get one meanwhile.
+    pub(crate) fn release(&self, key: &Key, mailbox: &mpsc::Receiver<Box<Input>>) -> bool {
+        let mut documents = lock(&self.documents);
+        let Some(documents) = documents.as_mut() else { return false };
+        let unused = mailbox.sender_strong_count() <= 1 && mailbox.is_empty();
+        if unused {
+            documents.remove(key);
+        }
+        unused
+    }
+
+    /// Opens no more documents; those that are open end with their connections.
+    pub(crate) fn close(&self) {
+        lock(&self.documents).take();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+        let mut admitted = lock(&self.admitted);
+        admitted.all -= 1;
+        if let Some(address) = self.address
+            && let Some(connections) = admitted.by_address.get_mut(&address)
+        {
+            *connections -= 1;
+            if *connections == 0 {
+                admitted.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// What one subscriber has: an IPv4 address, or the first 64 bits of an IPv6 address.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => std::net::Ipv6Addr::from(u128::from(address) & (u128::MAX << 64)).into(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

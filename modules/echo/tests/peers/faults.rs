@@ -1,0 +1,172 @@
+//! A disk that fails.
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use kube_contract::Health;
+use kube_echo::store::{Disk, Error, Key, Store, Stored, Summary, Write};
+use tokio::time::timeout;
+
+use crate::harness::{Client, PATIENCE, Server, config, document};
+
+/// A store that fails to commit, or to read, when told to.
+struct Faulty {
+    disk: Disk,
+    fails: AtomicBool,
+    fails_to_read: AtomicBool,
+    /// Whether a commit that fails is on disk even so, as after a failed flush.
+    writes_even_so: AtomicBool,
+    commits: AtomicUsize,
+}
+
+impl Faulty {
+    fn new(folder: &std::path::Path) -> Arc<Self> {
+        let folder = folder.join("echo");
+        std::fs::create_dir(&folder).unwrap();
+        Arc::new(Self {
+            disk: Disk::open(&folder, 1 << 20).unwrap(),
+            fails: AtomicBool::new(false),
+            fails_to_read: AtomicBool::new(false),
+            writes_even_so: AtomicBool::new(false),
+            commits: AtomicUsize::new(0),
+        })
+    }
+
+    fn reading(&self) -> Result<(), Error> {
+        if self.fails_to_read.load(Ordering::SeqCst) {
+            return Err(Error::Read { path: "echo.redb".into(), reason: "bit rot".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl Store for Faulty {
+    fn storage_id(&self) -> &str {
+        self.disk.storage_id()
+    }
+
+    fn summary(&self, key: &Key) -> Result<Option<Summary>, Error> {
+        self.reading()?;
+        self.disk.summary(key)
+    }
+
+    fn read(&self, key: &Key) -> Result<Option<Stored>, Error> {
+        self.reading()?;
+        self.disk.read(key)
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<(), Error> {
+        self.commits.fetch_add(1, Ordering::SeqCst);
+        if self.fails.load(Ordering::SeqCst) {
+            if self.writes_even_so.load(Ordering::SeqCst) {
+                self.disk.commit(writes)?;
+            }
+            return Err(Error::Write { path: "echo.redb".into(), reason: "No space left on device".to_owned() });
+        }
+        self.disk.commit(writes)
+    }
+}
+
+async fn becomes(server: &Server, health: impl Fn(&Health) -> bool) {
+    timeout(PATIENCE, server.board().until_all(health)).await.expect("the health in time");
+}
+
+#[tokio::test]
+async fn a_failed_write_is_refused_and_never_acknowledged_and_the_peer_recovers_by_itself() {
+    for writes_even_so in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Faulty::new(folder.path());
+        store.writes_even_so.store(writes_even_so, Ordering::SeqCst);
+        let server = Server::with_store(&config(folder.path()), Arc::<Faulty>::clone(&store)).await;
+        let id = document(1);
+        let mut alice = Client::join(&server, "alice").await;
+        alice.create(id, "stored").await;
+        alice.until_stored(id).await;
+        let mut bob = Client::join(&server, "bob").await;
+        bob.request(id).await;
+        bob.until_has(id, "stored").await;
+
+        store.fails.store(true, Ordering::SeqCst);
+        alice.put(id, "refused").await;
+        let text = alice.refusal().await;
+        assert!(text.contains("not stored") && text.contains("No space left"), "{text}");
+        becomes(&server, |health| {
+            matches!(health, Health::Degraded(why) if why.contains("new changes are refused") && why.contains("free some space"))
+        })
+        .await;
+        assert!(server.metric("kube_echo_commit_failures_total", "") >= 1.0);
+        // What was stored is served meanwhile.
+        let mut carol = Client::join(&server, "carol").await;
+        carol.request(id).await;
+        carol.until_has(id, "stored").await;
+
+        store.fails.store(false, Ordering::SeqCst);
+        becomes(&server, |health| *health == Health::Ready).await;
+        let document = alice.copies.remove(&id).unwrap().document;
+        let mut alice = Client::join(&server, "alice").await;
+        alice.offer(id, document).await;
+        alice.until_stored(id).await;
+        bob.until_has(id, "refused").await;
+        server.stop().await;
+        let stored = store.disk.read(&Key { space: "default".into(), document: id }).unwrap().unwrap();
+        assert_eq!(stored.summary.heads, alice.heads(id));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_a_change_before_it_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Faulty::new(folder.path());
+    let server = Server::with_store(&config(folder.path()), Arc::<Faulty>::clone(&store)).await;
+    let id = document(1);
+    let key = Key { space: "default".into(), document: id };
+    let mut alice = Client::join(&server, "alice").await;
+    alice.create(id, "0").await;
+    for number in 1..50 {
+        alice.until_stored(id).await;
+        let stored = store.disk.summary(&key).unwrap().unwrap();
+        assert_eq!(Some(stored.heads), alice.copies[&id].state.their_heads);
+        alice.put(id, &number.to_string()).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn many_writers_share_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Faulty::new(folder.path());
+    let server = Server::with_store(&config(folder.path()), Arc::<Faulty>::clone(&store)).await;
+    let mut alice = Client::join(&server, "alice").await;
+    for number in 0..200 {
+        alice.create(document(number), "first").await;
+    }
+    for number in 0..200 {
+        alice.until_stored(document(number)).await;
+    }
+    server.stop().await;
+    assert!(store.commits.load(Ordering::SeqCst) < 200, "{} commits", store.commits.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_read_is_refused_and_never_called_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Faulty::new(folder.path());
+    let server = Server::with_store(&config(folder.path()), Arc::<Faulty>::clone(&store)).await;
+    let id = document(1);
+    let mut alice = Client::join(&server, "alice").await;
+    alice.create(id, "first").await;
+    alice.until_stored(id).await;
+    alice.leave().await;
+    server.until("alice is gone", |server| server.metric("kube_echo_connections", "") == 0.0).await;
+    store.fails_to_read.store(true, Ordering::SeqCst);
+    let mut bob = Client::join(&server, "bob").await;
+    bob.request(id).await;
+    let text = bob.refusal().await;
+    assert!(text.contains("cannot be read") && text.contains(&id.to_string()), "{text}");
+    store.fails_to_read.store(false, Ordering::SeqCst);
+    let mut bob = Client::join(&server, "bob").await;
+    bob.request(id).await;
+    bob.until_has(id, "first").await;
+    server.stop().await;
+}
