@@ -102,6 +102,7 @@ async fn a_stop_finishes_what_was_begun() {
     for client in &mut idle {
         client.ask("GET", "https://shop.kube.test/nothing.js", &[]).await;
     }
+    let silent = [world.tcp(Scheme::Http).await];
     let (mut one, mut two) = (world.client(Way::One).await, world.client(Way::Two).await);
     let begun = [
         one.begin("GET", "https://shop.kube.test/film.mp4", &[]).await.unwrap(),
@@ -110,6 +111,9 @@ async fn a_stop_finishes_what_was_begun() {
     let address = world.address(Scheme::Https);
     let World { running, hosting, blobs: _blobs, .. } = world;
     let readers = async {
+        for stream in silent {
+            assert_eq!(raw(stream, b"").await, "");
+        }
         for client in &mut idle {
             client.closed().await;
         }
