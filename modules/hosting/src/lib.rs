@@ -27,7 +27,7 @@
 //!                         v
 //!                       contents: memory for small files, blobs on disk for others -> body
 //! ```
-//! A [`Pulse`](pulse::Pulse) beside each connection notes what moves, so that one timer tells an idle connection from
+//! A `Pulse` beside each connection notes what moves, so that one timer tells an idle connection from
 //! a head that does not end and from a reader that takes nothing.
 //!
 //! # What a person can set
