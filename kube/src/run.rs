@@ -19,6 +19,7 @@ use crate::{
 /// Serves until asked to stop.
 pub(crate) async fn run(loaded: Loaded, environment: Environment) -> Outcome {
     log_to_stderr();
+    allow_many_files();
     // Before anyone is told that we are ready: a signal that came first would kill us.
     let mut signals = match Signals::register() {
         Ok(signals) => signals,
@@ -179,6 +180,17 @@ impl Watchdog {
             }
             None => std::future::pending().await,
         }
+    }
+}
+
+/// A connection is a file, and the soft limit that shells hand out is 1024: takes what the hard limit allows.
+fn allow_many_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 
