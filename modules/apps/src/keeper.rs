@@ -1,35 +1,35 @@
 //! The loop that keeps what is live equal to what is in the folders.
+mod work;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    mem::take,
     sync::Arc,
     time::Duration,
 };
 
 use kube_contract::Context;
-use kube_manifest::{Hash, Site, Sites};
+use kube_manifest::{Site, Sites};
 use tokio::{
     sync::watch,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
+use self::work::{Done, READERS};
 use crate::{
-    Apps, Config, bundle,
+    Apps, Config,
     cover::{Concern, Cover},
     eyes::{Eyes, Look, Seen, View},
     name::Name,
     plan::{Plan, Touch, Verdict},
-    problem::{Limits, Problem, Stop},
-    read::{Outcome, Reading, Task, Version},
+    problem::{Problem, Stop},
+    read::{Outcome, Reading, Version},
     status::Status,
-    store::{Index, Record, manifest},
+    store::{Record, manifest},
     tree::Place,
 };
 
-/// Apps that are read at the same time.
-const READERS: usize = 4;
 /// Replaced versions that are kept for responses that are still being sent.
 const MOST_RETIRED: usize = 64;
 
@@ -61,14 +61,6 @@ impl Default for Pace {
             index: Duration::from_secs(1),
         }
     }
-}
-
-/// Work on a blocking thread that has ended.
-enum Done {
-    Looked(Box<Look>),
-    Read(Name, Box<Reading>, Duration),
-    Indexed(io::Result<()>),
-    Collected(io::Result<usize>),
 }
 
 /// One run of the module.
@@ -201,90 +193,9 @@ impl<'a> Keeper<'a> {
         let look = Some(self.look_at).filter(|_| !self.looking);
         let index = self.index_at.filter(|_| !self.indexing);
         let collect = self.collect_at.filter(|_| self.may_collect());
-        let open = Some(self.open_by).filter(|_| !self.opened && !self.late.is_empty());
+        let open = Some(self.open_by).filter(|_| !self.opened && self.has_read());
         let all = [plan, look, index, collect, open].into_iter().flatten();
         all.min().unwrap_or_else(|| Instant::now() + self.apps.pace.look)
-    }
-
-    /// What no version names may be deleted only while nobody makes one.
-    fn may_collect(&self) -> bool {
-        self.reading == 0 && !self.collecting && !self.indexing && self.index_at.is_none()
-    }
-
-    fn start_work(&mut self) {
-        let now = Instant::now();
-        if self.look_at <= now && !self.looking {
-            self.start_look(now);
-        }
-        if self.index_at.is_some_and(|at| at <= now) && !self.indexing {
-            self.start_index();
-        }
-        if self.collect_at.is_some_and(|at| at <= now) && self.may_collect() {
-            self.start_collect(now);
-        }
-        // Not before the first look: it lays the watches that reading relies on.
-        if self.opening.is_some() && !self.collecting {
-            for due in self.plan.due(now.into_std(), READERS - self.reading) {
-                if let Some(first) = due.writing.first() {
-                    let (file, files) = (first.display(), due.writing.len());
-                    tracing::info!(app = %due.name, %file, files, "still open for writing: published as it is");
-                }
-                self.start_read(due.name);
-            }
-        }
-    }
-
-    fn start_look(&mut self, now: Instant) {
-        let blind = self.status.blind.is_some() && self.watch_again_at <= now;
-        let anew = take(&mut self.look_anew) || blind;
-        if anew {
-            self.watch_again_at = now + self.apps.pace.look;
-        }
-        self.looking = true;
-        self.look_at = now + self.apps.pace.look;
-        let (eyes, folder, places) = (Arc::clone(&self.eyes), self.config.folder.clone(), self.places.clone());
-        self.work.spawn_blocking(move || Done::Looked(Box::new(eyes.look(&folder, places, anew))));
-    }
-
-    fn start_read(&mut self, name: Name) {
-        self.reading += 1;
-        let quiet = self.config.debounce;
-        let task = Task {
-            folder: self.config.folder.clone(),
-            known: self.known.get(&name).cloned().unwrap_or_default(),
-            limits: Limits::new(&self.config, &self.stop),
-            store: Arc::clone(&self.apps.store),
-            // Without events, the age of the files is all there is to go by.
-            fresh: if self.status.blind.is_some() { quiet.max(Duration::from_secs(1)) } else { quiet },
-            name,
-        };
-        let eyes = Arc::clone(&self.eyes);
-        self.work.spawn_blocking(move || {
-            let began = std::time::Instant::now();
-            eyes.catch_up();
-            let reading = task.read();
-            Done::Read(task.name, Box::new(reading), began.elapsed())
-        });
-    }
-
-    fn start_index(&mut self) {
-        self.indexing = true;
-        self.index_at = None;
-        let (store, apps) = (Arc::clone(&self.apps.store), self.known.clone());
-        self.work.spawn_blocking(move || Done::Indexed(store.write(&Index::new(apps, bundle::contents()))));
-    }
-
-    fn start_collect(&mut self, now: Instant) {
-        let grace = self.apps.pace.grace;
-        self.retired.retain(|(since, site)| *since + grace > now || Arc::strong_count(site) > 1);
-        self.collect_at = (!self.retired.is_empty()).then_some(now + grace);
-        self.collecting = true;
-        let kept = self.sites.values().chain(self.retired.iter().map(|(_, site)| site));
-        let files = kept.flat_map(|site| site.manifest.files().map(|(_, file)| file.hash));
-        let known = self.known.values().flat_map(|record| record.values().map(|known| known.hash));
-        let keep: BTreeSet<Hash> = files.chain(known).chain(bundle::contents().map(|(hash, _)| hash)).collect();
-        let store = Arc::clone(&self.apps.store);
-        self.work.spawn_blocking(move || Done::Collected(store.collect(&keep)));
     }
 
     fn see(&mut self, seen: Seen) {
@@ -293,6 +204,7 @@ impl<'a> Keeper<'a> {
             Seen::Lost => self.lost("events were lost"),
             Seen::Blind(why) => {
                 self.status.blind = Some(why);
+                self.plan.forget_writing();
                 self.look_soon();
                 self.report();
             }
@@ -318,6 +230,7 @@ impl<'a> Keeper<'a> {
     fn lost(&mut self, why: &str) {
         tracing::info!(why, "looking at all apps again");
         self.apps.metrics.losses.inc();
+        self.plan.forget_writing();
         self.look_anew = true;
         self.look_soon();
     }
@@ -486,11 +399,15 @@ impl<'a> Keeper<'a> {
         self.publish();
     }
 
+    /// Whether every app of the first look was read.
+    fn has_read(&self) -> bool {
+        self.opening.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
     /// Swaps what is live, once everything of the first look was read.
     fn publish(&mut self) {
-        let has_read = self.opening.as_ref().is_some_and(BTreeSet::is_empty);
         let waits = !self.opened && !self.late.is_empty() && Instant::now() < self.open_by;
-        if !has_read || waits {
+        if !self.has_read() || waits {
             return;
         }
         let bundled = self.apps.bundled(&self.config);

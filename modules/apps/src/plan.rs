@@ -106,6 +106,11 @@ impl Plan {
         self.burst(name, now, now);
     }
 
+    /// Touches were lost: a file that was closed meanwhile must not be waited for.
+    pub(crate) fn forget_writing(&mut self) {
+        self.waiting.values_mut().for_each(|burst| burst.writing.clear());
+    }
+
     fn burst(&mut self, name: &Name, now: Instant, quiet_at: Instant) -> &mut Burst {
         let new = || Burst { since: now, quiet_at, writing: BTreeSet::new() };
         self.waiting.entry(name.clone()).or_insert_with(new)

@@ -76,6 +76,14 @@ fn a_file_that_is_gone_holds_nothing() {
 }
 
 #[test]
+fn when_touches_were_lost_no_file_is_known_to_be_open() {
+    let (mut plan, shop, t) = plan();
+    plan.touch(&shop, &written("a"), t);
+    plan.forget_writing();
+    assert_eq!(plan.next(), Some(t + QUIET));
+}
+
+#[test]
 fn patience_ends_and_names_what_is_still_open() {
     let (mut plan, shop, t) = plan();
     plan.touch(&shop, &written("a"), t);
