@@ -5,13 +5,13 @@
 //! that what they refer to is there. It panics, or saves a document that it cannot load again, where that is not so.
 //!
 //! *The ancestry limit*: what a change refers to must be in the document, or admitted with it; it is not proven to be among
-//! the change's own ancestors, nor predecessors to be of the same key. So whoever applies admitted changes still compares
-//! the hashes that `automerge` gives them afterwards, and keeps the chunks until a save was loaded.
+//! the change's own ancestors, nor predecessors to be of the same key. So whoever applies admitted changes asks afterwards
+//! whether they [come back](comes_back), is ready for a panic, and keeps the chunks until a save was loaded.
 mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use automerge::{ActorId, ChangeHash};
+use automerge::{ActorId, Automerge, ChangeHash, ReadDoc};
 
 use crate::reader::{Change, Kind, Reference};
 
@@ -199,6 +199,13 @@ pub fn admit(changes: Vec<Change>, history: &dyn History, room: usize) -> Admiss
         }
     }
     admission
+}
+
+/// Whether `automerge` can give an applied change back as it came, as it must to send it on or to save the document.
+///
+/// It encodes the operations that it kept; where it kept less than there was, the hash is another. It may panic then, too.
+pub fn comes_back(document: &Automerge, change: &ChangeHash) -> bool {
+    document.get_change_by_hash(change).is_some_and(|again| again.hash() == *change)
 }
 
 /// Judges a change all of whose dependencies are there.

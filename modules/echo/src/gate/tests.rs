@@ -1,4 +1,4 @@
-use automerge::{AutoCommit, Automerge, ROOT, ReadDoc, transaction::Transactable};
+use automerge::{AutoCommit, Automerge, ROOT, transaction::Transactable};
 use proptest::prelude::*;
 
 use super::*;
