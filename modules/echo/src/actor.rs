@@ -252,7 +252,7 @@ impl Actor {
         let ours = turn.heads.as_ref().unwrap_or(&self.heads);
         let mut peer = self.seats.get_mut(&link.id).map(|seat| mem::take(&mut seat.peer)).unwrap_or_default();
         if !message.has_changes() && !Peer::needs_document(ours, &message.head) {
-            peer.receive(ours, |_| false, message.head, false);
+            peer.receive(ours, |_| false, message.head);
         } else {
             self.decode(turn).await?;
             let (document, waiting) = (self.key.document, self.hub.metrics.changes_waiting.clone());

@@ -70,13 +70,7 @@ impl Peer {
     /// Takes in what the peer says of itself; its changes are in the document already, if it sent some.
     ///
     /// `has` says whether the document has a change; it is asked only as [`Peer::needs_document`] says.
-    pub(crate) fn receive(
-        &mut self,
-        ours: &[ChangeHash],
-        has: impl Fn(&ChangeHash) -> bool,
-        message: Message,
-        sent_changes: bool,
-    ) {
+    pub(crate) fn receive(&mut self, ours: &[ChangeHash], has: impl Fn(&ChangeHash) -> bool, message: Message) {
         let state = &mut self.state;
         state.in_flight = false;
         if let Some(flags) = message.flags {
@@ -102,8 +96,6 @@ impl Peer {
             state.sent_hashes.clear();
             if message.heads.is_empty() {
                 state.last_sent_heads.clear();
-            } else if !sent_changes {
-                state.last_sent_heads.clone_from(&message.heads);
             }
             state.shared_heads.clone_from(&message.heads);
         }

@@ -98,7 +98,6 @@ impl Replica {
         peer: &mut Peer,
         message: intake::Message,
     ) -> Result<Vec<Fresh>, Refused> {
-        let has_changes = message.has_changes();
         let fresh = match self.adopt(sender, &message)? {
             Some(fresh) => vec![fresh],
             None => {
@@ -106,7 +105,7 @@ impl Replica {
                 self.admit(sender, changes)?
             }
         };
-        peer.receive(&self.heads(), |head| self.has(head), message.head, has_changes);
+        peer.receive(&self.heads(), |head| self.has(head), message.head);
         Ok(fresh)
     }
 

@@ -1,6 +1,11 @@
 //! The peer from outside: real WebSockets, a real server, and clients that speak automerge's sync protocol.
+#[cfg(test)]
 mod access;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
 mod junk;
+#[cfg(test)]
 mod sync;
