@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::journal::{From, Journal, eventually};
+use crate::journal::{From, Journal, PATIENCE, eventually};
 
 /// The binary: the one named at compile time, or the one that Cargo built beside this test.
 pub(crate) const BINARY: &str = match option_env!("KUBE_BIN") {
@@ -74,9 +74,11 @@ impl Home {
         self.path("kube.toml")
     }
 
-    /// The local certificate authority.
+    /// The local certificate authority of the domain.
     pub(crate) fn ca(&self) -> PathBuf {
-        self.path("data/tls/ca.pem")
+        let config = fs::read_to_string(self.config()).unwrap();
+        let domain = config.lines().find_map(|line| line.strip_prefix("domain = \"")?.split('"').next());
+        self.path(&format!("data/tls/ca/{}.pem", domain.unwrap_or("localhost")))
     }
 
     /// Copies files into the apps folder.
@@ -104,9 +106,10 @@ impl Home {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command to its end; one that does not end is killed.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        Ran::from(self.command(&[BINARY]).args(args))
+        let patience = PATIENCE.as_secs().to_string();
+        Ran::from(self.command(&["timeout", "--signal=KILL", &patience, BINARY]).args(args))
     }
 
     /// Starts it and waits until it says that it is ready.

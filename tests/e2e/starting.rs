@@ -188,7 +188,7 @@ fn the_admin_socket_and_the_keys_are_for_its_user_alone() {
     let home = Home::new();
     let kube = home.start();
     let mut seen = 0;
-    for file in fs::read_dir(home.path("data/tls")).unwrap().map(Result::unwrap) {
+    for file in fs::read_dir(home.path("data/tls/ca")).unwrap().map(Result::unwrap) {
         if fs::read(file.path()).unwrap().windows(11).any(|bytes| bytes == b"PRIVATE KEY") {
             seen += 1;
             assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
