@@ -171,3 +171,6 @@ pub(crate) fn message(ours: &[ChangeHash], chunks: Vec<Vec<u8>>, has_document: b
         version: if has_document { MessageVersion::V2 } else { MessageVersion::V1 },
     }
 }
+
+#[cfg(test)]
+mod tests;

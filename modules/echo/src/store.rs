@@ -5,7 +5,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `about` | name | `format`: the version, 4 bytes little-endian; `storage-id`: the UUID that other peers know this store by |
+//! | `about` | name | `format`: the version, 4 bytes little-endian; `storage-id`: the UUID that other peers know this store by; `probe`: of no meaning |
 //! | `documents` | space, document id | next number, bytes of the snapshot, bytes after it, heads (32 bytes each, sorted) |
 //! | `chunks` | space, document id, number | automerge chunks, as they are in a file that automerge saved |
 //!

@@ -26,12 +26,13 @@ const CHUNKS: TableDefinition<(&str, &[u8; 16], u64), &[u8]> = TableDefinition::
 
 /// A redb database in one file.
 ///
-/// After a failed write redb refuses everything until the database is opened again; the next commit does that.
+/// After a failed write redb refuses everything until the database is opened again: that is done at once, so that what is
+/// stored can be read meanwhile.
 pub struct Disk {
     path: PathBuf,
     cache: usize,
     storage_id: String,
-    /// `None` from a failed write to the next commit.
+    /// `None` when it could not be opened again; the next commit tries once more.
     database: RwLock<Option<Database>>,
 }
 
@@ -94,10 +95,17 @@ impl Store for Disk {
         let committed = {
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
             let Some(database) = database.as_ref() else { return Err(Error::Closed) };
-            commit(database, |writing| writes.iter().try_for_each(|write| apply(writing, write)))
+            if writes.is_empty() {
+                probe(database)
+            } else {
+                commit(database, |writing| writes.iter().try_for_each(|write| apply(writing, write)))
+            }
         };
         committed.map_err(|error| {
-            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+            // Closed first: its lock on the file would keep the next one out.
+            *database = None;
+            *database = open(&self.path, self.cache).ok();
             Error::Write { path: self.path.clone(), reason: error.to_string() }
         })
     }
@@ -144,6 +152,13 @@ fn begin(path: &Path, database: &Database) -> Result<String, Error> {
             Err(Error::Format { path: path.to_owned(), found, known: FORMAT })
         }
     }
+}
+
+/// Writes as much as a larger change, and takes it away again: an empty commit needs no space, and would tell nothing.
+fn probe(database: &Database) -> Result<(), redb::Error> {
+    let bytes = [0x5a; 64 << 10];
+    commit(database, |writing| Ok(writing.open_table(ABOUT)?.insert("probe", &bytes[..]).map(drop)?))?;
+    commit(database, |writing| Ok(writing.open_table(ABOUT)?.remove("probe").map(drop)?))
 }
 
 fn commit(

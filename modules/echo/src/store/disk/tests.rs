@@ -76,3 +76,12 @@ fn a_file_that_is_no_database_is_named() {
     let error = Disk::open(folder.path(), 1 << 20).map(drop).unwrap_err().to_string();
     assert!(error.contains("echo.redb"), "{error}");
 }
+
+#[test]
+fn a_store_that_can_commit_says_so_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    disk.commit(&[]).unwrap();
+    let about = disk.reading(|database| Ok(database.begin_read()?.open_table(ABOUT)?.get("probe")?.is_none()));
+    assert!(about.unwrap());
+}

@@ -1,0 +1,194 @@
+//! What the peers of a document are told, and when.
+use std::{mem, sync::Arc};
+
+use automerge::{ChangeHash, sync};
+use bytes::Bytes;
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{Actor, BEHIND, Ephemeral, Turn, stopping};
+use crate::{
+    peer::{self, Answer, Fresh},
+    refused::Refused,
+    replica::Replica,
+    socket::Link,
+    wire,
+};
+
+impl Actor {
+    /// Tells the peers what they do not know: those that sent something, and all if something is new.
+    pub(super) async fn answer(&mut self, before: &[ChangeHash], turn: &Turn) {
+        let is_new = turn.saved > 0;
+        let mut cache = Cache::default();
+        let ids: Vec<u64> =
+            if is_new { self.seats.keys().copied().collect() } else { turn.touched.iter().copied().collect() };
+        for id in ids {
+            let Some(seat) = self.seats.get_mut(&id) else { continue };
+            if !turn.touched.contains(&id) && !seat.link.outbox.has_room() {
+                (seat.is_behind, self.is_awaited) = (true, true);
+                continue;
+            }
+            // It is told that the document is unavailable, or gets it.
+            if seat.asks_until.is_some() && self.heads.is_empty() {
+                continue;
+            }
+            let link = Arc::clone(&seat.link);
+            let data = match seat.peer.answer(id, before, &self.heads, &turn.fresh) {
+                Answer::Nothing => continue,
+                Answer::Heads => cache.heads(&self.heads),
+                Answer::Fresh => cache.fresh(&self.heads, &turn.fresh, id),
+                Answer::Whole => match self.whole(&mut cache).await {
+                    Ok(data) => data,
+                    Err(refused) => {
+                        self.refuse(&link, &refused);
+                        continue;
+                    }
+                },
+                Answer::Ask => match self.ask(id).await {
+                    Ok(Some(message)) => message.encode().into(),
+                    Ok(None) => continue,
+                    Err(refused) => {
+                        self.refuse(&link, &refused);
+                        continue;
+                    }
+                },
+            };
+            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &data));
+        }
+    }
+
+    /// The message with the whole document, from its stored bytes: decoded or not, that costs the least.
+    async fn whole(&mut self, cache: &mut Cache) -> Result<Bytes, Refused> {
+        if let Some(data) = &cache.whole {
+            return Ok(data.clone());
+        }
+        self.hub.metrics.reads.with_label_values(&["serve"]).inc();
+        let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
+        let read = move || hub.store.read(&key);
+        let stored = spawn_blocking(read).await.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?;
+        let stored = stored.unwrap_or_default();
+        let data: Bytes = peer::message(&stored.summary.heads, stored.chunks, true).encode().into();
+        cache.whole = Some(data.clone());
+        Ok(data)
+    }
+
+    /// What `automerge` would tell a peer.
+    async fn ask(&mut self, id: u64) -> Result<Option<sync::Message>, Refused> {
+        self.decode(&mut Turn::default()).await?;
+        let Some(seat) = self.seats.get_mut(&id) else { return Ok(None) };
+        let mut peer = mem::take(&mut seat.peer);
+        let work = move |replica: &mut Replica| {
+            let message = replica.ask(&mut peer);
+            (peer, message)
+        };
+        let (peer, message) = self.work(0, work).await?;
+        if let Some(seat) = self.seats.get_mut(&id) {
+            seat.peer = peer;
+        }
+        Ok(message)
+    }
+
+    /// Passes a message on to the other peers of the document.
+    pub(super) fn relay(&mut self, link: &Link, message: &Ephemeral) {
+        let dropped = |why: &str| self.hub.metrics.ephemeral_dropped.with_label_values(&[why]).inc();
+        if !self.seats.contains_key(&link.id) {
+            return dropped("not_open");
+        }
+        if !self.sessions.is_new(&message.sender, &message.session, message.count) {
+            return dropped("not_newer");
+        }
+        let document = self.key.document;
+        let message = wire::Ephemeral {
+            document,
+            sender: &message.sender,
+            session: &message.session,
+            count: message.count,
+            data: &message.data,
+        };
+        for (id, seat) in &self.seats {
+            if *id == link.id || seat.link.peer == message.sender {
+                continue;
+            }
+            if seat.link.outbox.has_room() {
+                self.hub.metrics.sent.with_label_values(&["ephemeral"]).inc();
+                seat.link.outbox.push(wire::ephemeral(&seat.link.peer, &message));
+            } else {
+                dropped("no_room");
+            }
+        }
+    }
+
+    /// Tells those who wait for a document that nobody here has it, once that is so.
+    pub(super) fn settle(&mut self) {
+        if !self.is_awaited {
+            return;
+        }
+        let now = Instant::now();
+        let announced: Vec<u64> =
+            self.seats.iter().filter(|(_, seat)| seat.peer.has_something()).map(|(id, _)| *id).collect();
+        for (id, seat) in &mut self.seats {
+            let Some(until) = seat.asks_until else { continue };
+            if !self.heads.is_empty() {
+                seat.asks_until = None;
+            } else if until <= now || !announced.iter().any(|other| other != id) {
+                seat.asks_until = None;
+                self.hub.metrics.sent.with_label_values(&["doc-unavailable"]).inc();
+                seat.link.outbox.push(wire::doc_unavailable(&self.hub.peer, &seat.link.peer, self.key.document));
+            }
+        }
+        self.is_awaited = self.seats.values().any(|seat| seat.is_behind || seat.asks_until.is_some());
+    }
+
+    /// When there is something to do without a message.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        if !self.is_awaited {
+            return None;
+        }
+        let asks = self.seats.values().filter_map(|seat| seat.asks_until);
+        let behind = self.seats.values().any(|seat| seat.is_behind).then(|| Instant::now() + BEHIND);
+        asks.chain(behind).min()
+    }
+
+    pub(super) async fn wake(&mut self) {
+        self.seats.retain(|_, seat| !seat.link.outbox.is_closed());
+        if self.open().await.is_err() {
+            return;
+        }
+        let mut turn = Turn::default();
+        for (id, seat) in &mut self.seats {
+            if seat.is_behind && seat.link.outbox.has_room() {
+                seat.is_behind = false;
+                turn.touched.insert(*id);
+            }
+        }
+        if !turn.touched.is_empty() {
+            let heads = self.heads.clone();
+            self.answer(&heads, &turn).await;
+        }
+        self.settle();
+    }
+}
+
+/// Messages that several peers get in one turn.
+#[derive(Default)]
+struct Cache {
+    heads: Option<Bytes>,
+    fresh: Option<Bytes>,
+    whole: Option<Bytes>,
+}
+
+impl Cache {
+    fn heads(&mut self, ours: &[ChangeHash]) -> Bytes {
+        self.heads.get_or_insert_with(|| peer::message(ours, Vec::new(), false).encode().into()).clone()
+    }
+
+    fn fresh(&mut self, ours: &[ChangeHash], fresh: &[Fresh], id: u64) -> Bytes {
+        let foreign = || fresh.iter().filter(|fresh| fresh.from != id);
+        let encode = || {
+            let chunks = foreign().map(|fresh| fresh.bytes.clone()).collect();
+            let has_document = foreign().any(Fresh::is_document);
+            peer::message(ours, chunks, has_document).encode().into()
+        };
+        if foreign().count() < fresh.len() { encode() } else { self.fresh.get_or_insert_with(encode).clone() }
+    }
+}

@@ -1,0 +1,203 @@
+//! Against automerge's own side of the protocol, over random histories.
+use std::collections::VecDeque;
+
+use automerge::{ActorId, Automerge, ROOT, transaction::Transactable};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A client as automerge-repo is one.
+struct Client {
+    document: Automerge,
+    state: State,
+    /// What it sent and the hub has not taken.
+    sent: VecDeque<Message>,
+    /// What the hub sent and it has not taken.
+    coming: VecDeque<Message>,
+    /// Its peer at the hub.
+    peer: Peer,
+    speaks_v2: bool,
+}
+
+impl Client {
+    fn new(number: u8, speaks_v2: bool) -> Self {
+        Self {
+            document: Automerge::new().with_actor(ActorId::from(&[number; 16])),
+            state: State::new(),
+            sent: VecDeque::new(),
+            coming: VecDeque::new(),
+            peer: Peer::default(),
+            speaks_v2,
+        }
+    }
+
+    fn tell(&mut self) {
+        if let Some(mut message) = self.document.generate_sync_message(&mut self.state) {
+            if !self.speaks_v2 {
+                message.flags = None;
+            }
+            self.sent.push_back(message);
+        }
+    }
+
+    fn put(&mut self, key: u8) {
+        let mut transaction = self.document.transaction();
+        transaction.put(ROOT, key.to_string(), i64::from(key)).unwrap();
+        transaction.commit();
+        self.tell();
+    }
+
+    fn take(&mut self) -> bool {
+        let Some(mut message) = self.coming.pop_front() else { return false };
+        if !self.speaks_v2 {
+            assert_eq!(message.version, MessageVersion::V1, "it would not understand");
+            message.flags = None;
+        }
+        self.document.receive_sync_message(&mut self.state, message).unwrap();
+        self.tell();
+        true
+    }
+
+    fn reconnect(&mut self) {
+        self.sent.clear();
+        self.coming.clear();
+        self.state = State::decode(&self.state.encode()).unwrap();
+        self.peer = Peer::default();
+        self.tell();
+    }
+}
+
+/// A hub as the actor is one, without the disk.
+#[derive(Default)]
+struct Hub {
+    document: Automerge,
+}
+
+impl Hub {
+    /// Takes up to `count` messages of a client as one batch, and answers everyone.
+    fn take(&mut self, clients: &mut [Client], from: usize, count: usize) -> bool {
+        let before = self.document.get_heads();
+        let mut fresh = Vec::new();
+        let mut touched = false;
+        for _ in 0..count {
+            let Some(message) = clients[from].sent.pop_front() else { break };
+            touched = true;
+            for chunk in message.changes.iter() {
+                let old = self.document.get_heads();
+                self.document.load_incremental(chunk).unwrap();
+                fresh.extend(self.document.get_changes(&old).iter().map(|change| Fresh {
+                    from: from as u64,
+                    change: Some(change.hash()),
+                    changes: 1,
+                    bytes: change.raw_bytes().to_vec(),
+                }));
+            }
+            let head = Message { changes: Vec::<Vec<u8>>::new().into(), ..message };
+            let has = |hash: &ChangeHash| self.document.get_change_meta_by_hash(hash).is_some();
+            clients[from].peer.receive(&self.document.get_heads(), has, head);
+        }
+        let ours = self.document.get_heads();
+        for (id, client) in clients.iter_mut().enumerate() {
+            if (id == from && touched) || (!fresh.is_empty() && client.peer.state.their_heads.is_some()) {
+                let answer = match client.peer.answer(id as u64, &before, &ours, &fresh) {
+                    Answer::Nothing => None,
+                    Answer::Heads => Some(message(&ours, vec![], false)),
+                    Answer::Fresh => {
+                        let foreign = fresh.iter().filter(|fresh| fresh.from != id as u64);
+                        Some(message(&ours, foreign.map(|fresh| fresh.bytes.clone()).collect(), false))
+                    }
+                    Answer::Whole => Some(message(&ours, vec![self.document.save()], true)),
+                    Answer::Ask => client.peer.ask(&self.document),
+                };
+                client.coming.extend(answer);
+            }
+        }
+        touched
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(usize, u8),
+    HubTakes(usize, usize),
+    ClientTakes(usize),
+    Reconnect(usize),
+}
+
+const CLIENTS: usize = 3;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..CLIENTS, any::<u8>()).prop_map(|(client, key)| Step::Put(client, key)),
+        4 => (0..CLIENTS, 1..4usize).prop_map(|(client, count)| Step::HubTakes(client, count)),
+        4 => (0..CLIENTS).prop_map(Step::ClientTakes),
+        1 => (0..CLIENTS).prop_map(Step::Reconnect),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn clients_of_both_versions_end_up_with_the_same_and_know_it(steps in steps(), v2: [bool; CLIENTS]) {
+        let mut hub = Hub::default();
+        let mut clients: Vec<_> = (0..CLIENTS).map(|n| Client::new(n as u8, v2[n])).collect();
+        clients.iter_mut().for_each(Client::tell);
+        for step in steps {
+            match step {
+                Step::Put(client, key) => clients[client].put(key),
+                Step::HubTakes(client, count) => drop(hub.take(&mut clients, client, count)),
+                Step::ClientTakes(client) => drop(clients[client].take()),
+                Step::Reconnect(client) => clients[client].reconnect(),
+            }
+        }
+        // Then everything arrives, and there is an end to it.
+        let mut rounds = 0;
+        loop {
+            let mut moved = false;
+            for client in 0..CLIENTS {
+                moved |= hub.take(&mut clients, client, 2);
+                moved |= clients[client].take();
+            }
+            if !moved {
+                break;
+            }
+            rounds += 1;
+            prop_assert!(rounds < 200, "they never stop talking");
+        }
+        let ours = hub.document.get_heads();
+        for client in &clients {
+            prop_assert_eq!(client.document.get_heads(), ours.clone());
+            prop_assert_eq!(client.state.their_heads.as_ref(), Some(&ours), "not acknowledged");
+        }
+    }
+}
+
+#[test]
+fn a_peer_with_nothing_gets_the_whole_document_and_one_that_has_it_gets_heads() {
+    let ours = [ChangeHash([1; 32])];
+    let says = |heads: &[ChangeHash]| Message { heads: heads.to_vec(), have: vec![], ..message(&[], vec![], false) };
+    let mut peer = Peer::default();
+    peer.receive(&ours, |_| unreachable!(), says(&[]));
+    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Whole);
+    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Nothing, "it is on its way");
+    let mut peer = Peer::default();
+    peer.receive(&ours, |_| unreachable!(), says(&ours));
+    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Heads);
+    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Nothing);
+    // One that speaks version 1 only would not understand a document.
+    let mut peer = Peer::default();
+    peer.receive(&ours, |_| unreachable!(), Message { flags: None, ..says(&[]) });
+    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Ask);
+}
+
+#[test]
+fn what_is_fresh_goes_to_peers_that_have_the_rest_without_automerge() {
+    let (before, ours) = ([ChangeHash([1; 32])], [ChangeHash([2; 32])]);
+    let fresh = [Fresh { from: 7, change: Some(ours[0]), changes: 1, bytes: vec![] }];
+    let mut peer = Peer::default();
+    peer.receive(&before, |_| unreachable!(), message(&before, vec![], false));
+    assert_eq!(peer.answer(1, &before, &before, &[]), Answer::Heads);
+    assert_eq!(peer.answer(1, &before, &ours, &fresh), Answer::Fresh);
+    peer.receive(&ours, |_| unreachable!(), message(&ours, vec![], false));
+    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Nothing);
+}
