@@ -30,7 +30,7 @@ mod machine;
 mod report;
 mod server;
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -47,12 +47,15 @@ const ROUNDS: usize = 5;
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/benchmarks.md");
 
 fn main() -> Result<()> {
-    let facts = machine::facts()?;
-    print!("{facts}");
+    let mut facts = machine::facts()?;
     let files = Files::make()?;
     self_test(&files).context("the self-test failed, so no figure would mean anything")?;
 
     let servers = [Server::nginx(&files)?, Server::kube(&files)?];
+    for server in &servers {
+        writeln!(facts, "- {}: {}", server.name, server.cipher()?)?;
+    }
+    print!("{facts}");
     let mut report = Report::default();
     for round in 1..=ROUNDS {
         println!("round {round} of {ROUNDS}");

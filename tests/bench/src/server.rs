@@ -199,6 +199,17 @@ impl Server {
         }
     }
 
+    /// What it agrees on with OpenSSL, so that a figure is not a matter of ciphers.
+    pub(crate) fn cipher(&self) -> Result<String> {
+        let output = Command::new("openssl")
+            .args(["s_client", "-brief", "-servername", "localhost", "-connect", &format!("localhost:{}", self.port)])
+            .stdin(Stdio::null())
+            .output()?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let suite = said.lines().find_map(|line| line.strip_prefix("Ciphersuite: "));
+        Ok(suite.with_context(|| said.clone())?.trim().to_owned())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
