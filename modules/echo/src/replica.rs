@@ -231,10 +231,15 @@ impl Replica {
             heads.insert(change.hash);
         }
         self.document.apply_changes(changes).map_err(|error| wrong(error.to_string()))?;
-        if self.document.get_heads().iter().eq(&heads) {
+        if !self.document.get_heads().iter().eq(&heads) {
+            return Err(wrong("they were not all taken".to_owned()));
+        }
+        // The gate cannot know to which key or list an older operation belongs. What does not come back as it came could
+        // be neither sent on nor saved.
+        if admitted.iter().all(|change| gate::comes_back(&self.document, &change.hash)) {
             Ok(())
         } else {
-            Err(wrong("they were not all taken".to_owned()))
+            Err(wrong("they refer to operations of another place".to_owned()))
         }
     }
 }

@@ -254,6 +254,45 @@ async fn no_poison_harms_anyone_but_its_sender() {
 }
 
 #[tokio::test]
+async fn what_automerge_could_not_give_back_is_refused_and_forgotten() {
+    let mut scene = Scene::new().await;
+    let first = scene.alice.copies[&scene.id].document.get_changes(&[])[0].decode();
+    let elsewhere = format!("{}@{}", first.start_op, first.actor_id.to_hex_string());
+    type Poison = Box<dyn Fn(&mut ExpandedChange)>;
+    let rows: [Poison; 2] = [
+        // A predecessor of another key: automerge takes it, and cannot load what it saves then.
+        {
+            let pred = elsewhere.clone();
+            Box::new(move |change| change.operations[0].pred = vec![pred.parse().unwrap()].into())
+        },
+        // An element that is none of this list: automerge panics.
+        Box::new(move |change| {
+            let list = format!("{}@{}", change.start_op, change.actor_id.to_hex_string());
+            let mut insert = change.operations[0].clone();
+            change.operations[0].action = automerge::legacy::OpType::Make(automerge::ObjType::List);
+            insert.obj = list.parse().unwrap();
+            insert.key = automerge::legacy::Key::Seq(automerge::legacy::ElementId::Id(elsewhere.parse().unwrap()));
+            insert.insert = true;
+            change.operations.push(insert);
+        }),
+    ];
+    for poison in rows {
+        let before = scene.refusals();
+        let mut mallory = scene.mallory().await;
+        let change = poisoned(&mallory.copies[&scene.id].document, poison);
+        mallory.send_sync(scene.id, message(vec![change.raw_bytes().to_vec()])).await;
+        let text = mallory.refusal().await;
+        assert_eq!(scene.refusals(), before + 1.0, "{text}");
+        scene.is_unharmed().await;
+    }
+    let heads = scene.alice.heads(scene.id);
+    let mut carol = Client::join(&scene.server, "carol").await;
+    carol.request(scene.id).await;
+    carol.until("everything", |carol| carol.heads(scene.id) == heads).await;
+    scene.server.stop().await;
+}
+
+#[tokio::test]
 async fn an_actor_that_forked_is_refused_with_the_document_named() {
     let mut scene = Scene::new().await;
     let mut mallory = scene.mallory().await;
