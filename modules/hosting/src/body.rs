@@ -33,6 +33,7 @@ const CHUNK_OF_STREAM: usize = 32 * 1024;
 pub(crate) struct Response {
     source: Source,
     _turn: Option<InFlight>,
+    _unread: Option<Incoming>,
 }
 
 enum Source {
@@ -101,15 +102,17 @@ impl Response {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, _turn: None }
+        Self { source, _turn: None, _unread: None }
     }
 
     /// Keeps the request in flight until this body is sent or dropped.
-    pub(crate) fn end_with(mut self, mut request: InFlight) -> Self {
+    ///
+    /// What nobody read of the request's body is kept as long: dropped before, it cancels the HTTP/2 stream, answer and all.
+    pub(crate) fn end_with(mut self, mut request: InFlight, unread: Option<Incoming>) -> Self {
         if self.size_hint().exact().is_some() {
             request.turn.bound();
         }
-        self._turn = Some(request);
+        (self._turn, self._unread) = (Some(request), unread);
         self
     }
 }

@@ -3,7 +3,9 @@ use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::A
 
 use axum::extract::ConnectInfo;
 use futures_util::FutureExt;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, uri::PathAndQuery};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts, uri::PathAndQuery,
+};
 use hyper::body::Incoming;
 use kube_manifest::{Site, Sites};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
@@ -74,7 +76,9 @@ impl Caller {
         let in_flight = InFlight { turn: self.pulse.begin(), clock: self.clock };
         let counters = metrics.request(self.scheme, request.version(), request.method());
         let head = *request.method() == Method::HEAD;
-        let mut response = match AssertUnwindSafe(self.respond(request)).catch_unwind().await {
+        let (request, body) = request.into_parts();
+        let mut unread = Some(body);
+        let mut response = match AssertUnwindSafe(self.respond(request, &mut unread)).catch_unwind().await {
             Ok(response) => response,
             Err(_) => {
                 metrics.errors.panic.inc();
@@ -91,15 +95,15 @@ impl Caller {
         }
         counters[Metrics::class(response.status())].inc();
         metrics.duration.observe(begun.elapsed().as_secs_f64());
-        Ok(response.map(|body| body.end_with(in_flight)))
+        Ok(response.map(|body| body.end_with(in_flight, unread)))
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Answered {
+    async fn respond(&self, request: Parts, body: &mut Option<Incoming>) -> Answered {
         let server = &*self.server;
-        if request.headers().len() > self.config.header_count.get() {
+        if request.headers.len() > self.config.header_count.get() {
             return plain(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many header fields.\n");
         }
-        let Some(host) = host::named(request.version(), request.uri(), request.headers()) else {
+        let Some(host) = host::named(request.version, &request.uri, &request.headers) else {
             return plain(StatusCode::BAD_REQUEST, "The request does not say which host it is for.\n");
         };
         let sites = Arc::clone(&server.sites.borrow());
@@ -114,16 +118,16 @@ impl Caller {
                 return plain(StatusCode::NOT_FOUND, text);
             }
             (Place::Apex | Place::Mount(_) | Place::Site(_), Some(port)) => {
-                return written(Answer::moved(&secure(host, port, request.uri())));
+                return written(Answer::moved(&secure(host, port, &request.uri)));
             }
             (Place::Apex | Place::Mount(_) | Place::Site(_), None) => {}
         }
         if let Place::Mount(label) = place {
-            let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
-            return self.mounted(&server.mounts[server.labelled[label]], request, target).await;
+            let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+            return self.mounted(&server.mounts[server.labelled[label]], request, body.take(), target).await;
         }
-        if let Some((mount, target)) = server.well_known(request.uri()) {
-            return self.mounted(mount, request, target).await;
+        if let Some((mount, target)) = server.well_known(&request.uri) {
+            return self.mounted(mount, request, body.take(), target).await;
         }
         let site = if let Place::Site(site) = place { Some(site) } else { sites.get(&self.config.home) };
         match site {
@@ -135,12 +139,12 @@ impl Caller {
         }
     }
 
-    async fn file(&self, site: &Site, request: &Request<Incoming>) -> Answered {
+    async fn file(&self, site: &Site, request: &Parts) -> Answered {
         let ask = Ask {
-            method: request.method(),
-            path: request.uri().path(),
-            query: request.uri().query(),
-            headers: request.headers(),
+            method: &request.method,
+            path: request.uri.path(),
+            query: request.uri.query(),
+            headers: &request.headers,
         };
         let answer = Answer::to(plan(site, &ask), SystemTime::now());
         let (file, pieces) = match answer.content {
@@ -148,7 +152,7 @@ impl Caller {
             answer::Content::Pieces(file, pieces) => (file, Some(pieces)),
             answer::Content::Empty | answer::Content::Text(_) => return written(answer),
         };
-        if *request.method() == Method::HEAD {
+        if request.method == Method::HEAD {
             return with_head(answer.status, answer.headers, body::Response::empty());
         }
         let small = self.config.cached_file.as_u64().min(self.config.cache.as_u64());
@@ -156,7 +160,7 @@ impl Caller {
             (Ok(Content::Memory(content)), None) => body::Response::whole(content),
             (Ok(content), pieces) => {
                 let pieces = pieces.unwrap_or_else(|| [Piece::Slice(0..file.size)].into());
-                body::Response::pieces(content, pieces, request.version(), &self.server.metrics)
+                body::Response::pieces(content, pieces, request.version, &self.server.metrics)
             }
             (Err(_), _) => {
                 return plain(StatusCode::INTERNAL_SERVER_ERROR, "The file cannot be read; the reason is logged.\n");
@@ -166,8 +170,7 @@ impl Caller {
     }
 
     /// Hands the request to a router, which sees `target` as its path and query.
-    async fn mounted(&self, mount: &Mount, request: Request<Incoming>, target: String) -> Answered {
-        let (mut parts, body) = request.into_parts();
+    async fn mounted(&self, mount: &Mount, mut parts: Parts, body: Option<Incoming>, target: String) -> Answered {
         if parts.version >= Version::HTTP_2 && !parts.headers.contains_key(header::HOST) {
             // Routers look for the host where HTTP/1 has it.
             let authority = parts.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
@@ -180,8 +183,10 @@ impl Caller {
         };
         parts.uri = target;
         parts.extensions.insert(ConnectInfo(self.peer));
-        let body = body::Request::new(body, self.config.stall_timeout, &self.server.metrics);
-        let request = Request::from_parts(parts, axum::body::Body::new(body));
+        let body = body.map_or_else(axum::body::Body::empty, |body| {
+            axum::body::Body::new(body::Request::new(body, self.config.stall_timeout, &self.server.metrics))
+        });
+        let request = Request::from_parts(parts, body);
         match mount.router.clone().oneshot(request).await {
             Ok(response) => response.map(body::Response::mounted),
             Err(never) => match never {},

@@ -24,6 +24,24 @@ async fn an_app_is_served_over_http_1_and_2() {
 }
 
 #[tokio::test]
+async fn a_request_whose_body_nobody_reads_is_answered() {
+    let world = World::new(config()).await;
+    for way in EVERY_WAY {
+        let mut client = world.client(way).await;
+        // More than fits into a window: the answer comes while it is being sent.
+        let body = Full::from(vec![0; 4 << 20]);
+        let request = Request::post("https://shop.kube.test/app.js").header(header::HOST, "shop.kube.test");
+        let answer = match &mut client.sender {
+            Sender::One(sender) => within(sender.send_request(request.uri("/app.js").body(body).unwrap())).await,
+            Sender::Two(sender) => within(sender.send_request(request.body(body).unwrap())).await,
+        };
+        let answer = answer.unwrap_or_else(|error| panic!("{way:?}: {error:?}"));
+        assert_eq!(answer.status(), 405);
+        assert!(within(answer.into_body().collect()).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn plain_http_redirects_what_is_served_and_refuses_the_rest() {
     let world = World::new(config()).await;
     let port = world.address(Scheme::Https).port();
