@@ -7,7 +7,7 @@ KUBE := target/release/kube
 ROUNDS ?= 20
 
 help: ## lists the words
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: release ## builds everything and starts KUBE in development mode; ARGS="--config my.toml" adds flags
 	@exec $(KUBE) run $(ARGS)
@@ -24,7 +24,7 @@ bench: release ## measures CPU per request beside nginx on the same files, bodie
 lint: apps ## checks formatting, clippy, documentation and dependencies, all without a warning
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	scripts/check-dependencies
 
 fmt: ## formats the sources
@@ -37,7 +37,7 @@ soak: release tests/e2e/node/node_modules/.package-lock.json ## repeats the end-
 	  KUBE_BIN=$(CURDIR)/$(KUBE) cargo test --locked --quiet --package kube --test e2e || exit 1; \
 	done
 
-release: apps
+release: apps ## builds the bundled apps and target/release/kube
 	cargo build --release --locked --package kube
 
 # Apps with a package.json are built; apps of plain files are embedded as they are.
