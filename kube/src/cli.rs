@@ -1,9 +1,5 @@
 //! The command line: what can be typed, and what each command does.
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::path::{Path, PathBuf};
 
 use admin::{Client, Status};
 use anyhow::Context as _;
@@ -11,7 +7,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::{self, Environment, Loaded, Unusable},
-    init, run, terminal,
+    init,
+    outcome::Outcome,
+    run, terminal,
 };
 
 /// Hosting for a small team in one program: apps with TLS, and an always-on ECHO peer.
@@ -59,38 +57,6 @@ enum Command {
     },
     /// Print the version
     Version,
-}
-
-/// How a command ended, as scripts see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// As asked: exit code 0.
-    Done,
-    /// Everything else: exit code 1.
-    Failed,
-    /// The command line makes no sense: `EX_USAGE` of `sysexits.h`, 64.
-    Usage,
-    /// The config makes no sense: `EX_CONFIG` of `sysexits.h`, 78.
-    Config,
-}
-
-impl Outcome {
-    /// Says what went wrong on standard error.
-    pub fn failed(message: impl fmt::Display) -> Self {
-        terminal::complain(message);
-        Self::Failed
-    }
-}
-
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Done => Self::SUCCESS,
-            Outcome::Failed => Self::FAILURE,
-            Outcome::Usage => Self::from(64),
-            Outcome::Config => Self::from(78),
-        }
-    }
 }
 
 impl Cli {

@@ -10,11 +10,11 @@ use std::{
 use clap::Args;
 
 use crate::{
-    cli::Outcome,
     config::{
         self, Config, Environment, SYSTEM_FILE,
         domain::{Addresses, Domain},
     },
+    outcome::Outcome,
     terminal,
 };
 

@@ -24,7 +24,10 @@ pub mod cli;
 pub mod config;
 mod control;
 mod init;
+mod outcome;
 mod run;
 mod systemd;
 mod terminal;
 pub mod wire;
+
+pub use outcome::Outcome;

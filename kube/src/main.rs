@@ -2,10 +2,7 @@
 use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use kube::{
-    cli::{Cli, Outcome},
-    config::Environment,
-};
+use kube::{Outcome, cli::Cli, config::Environment};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

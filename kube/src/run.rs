@@ -9,9 +9,9 @@ use tokio::{
 };
 
 use crate::{
-    cli::Outcome,
     config::{self, Config, Environment, Loaded},
     control::{self, Request},
+    outcome::Outcome,
     systemd, terminal,
     wire::{Wired, wire},
 };

@@ -129,7 +129,6 @@ mod tests {
 
     #[derive(Deserialize, Default)]
     #[serde(deny_unknown_fields, default)]
-    #[expect(dead_code, reason = "only its shape is used")]
     struct Shape {
         name: String,
         inner: Inner,
@@ -146,6 +145,7 @@ mod tests {
 
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its shape is used")]
     struct Item {
         command: Vec<String>,
     }
