@@ -36,6 +36,8 @@ pub struct Wired {
 
 /// The label that the always-on peer is served at.
 const SYNC: &str = "sync";
+/// Where it is on the host of every app.
+const SYNC_PATH: &str = "/.well-known/kube/sync";
 
 /// Binds every module and joins them.
 ///
@@ -58,7 +60,8 @@ pub(crate) async fn wire(
     let ports = hosting::Ports {
         sites: apps.sites(),
         certificates: tls.resolver(),
-        mounts: vec![Mount { label: Some(SYNC), well_known: Some("/.well-known/kube/sync"), router: echo.router() }],
+        mounts: vec![Mount { label: Some(SYNC), well_known: Some(SYNC_PATH), router: echo.router() }],
+        sync: SYNC_PATH,
     };
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
     let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites()));

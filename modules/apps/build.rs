@@ -25,6 +25,8 @@ fn main() {
         let root = match (built.is_dir(), app.join("package.json").is_file()) {
             (true, _) => built,
             (false, false) => app,
+            // What has no page is no app: a package for apps.
+            (false, true) if !app.join("index.html").is_file() => continue,
             (false, true) => {
                 println!("cargo::warning=static-apps/{name} has no dist folder: it is not bundled (make builds it)");
                 continue;

@@ -87,11 +87,14 @@ impl<'a> Answer<'a> {
                 let headers = HeaderMap::from_iter([(header::ALLOW, ALLOW)]);
                 Self { status: StatusCode::NO_CONTENT, headers, content: Content::Empty }
             }
-            Plan::NotAllowed => {
-                let text = "Files are read here: GET and HEAD.\n";
-                Self::text(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, ALLOW)
-            }
+            Plan::NotAllowed => Self::not_allowed(),
         }
+    }
+
+    /// Nothing here is changed by a request.
+    pub(crate) fn not_allowed() -> Self {
+        let text = "Files are read here: GET and HEAD.\n";
+        Self::text(StatusCode::METHOD_NOT_ALLOWED, text).with(header::ALLOW, ALLOW)
     }
 
     /// A few words for a person.

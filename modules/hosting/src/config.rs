@@ -42,6 +42,8 @@ pub struct Config {
     pub cache: ByteSize,
     /// Largest file kept in that memory.
     pub cached_file: ByteSize,
+    /// Whether `/.well-known/kube/apps` tells everyone which apps are served.
+    pub list_apps: bool,
     /// Derived: the domain whose host names are served.
     #[serde(skip)]
     pub domain: String,
@@ -67,6 +69,7 @@ impl Default for Config {
             streams: NonZeroU32::new(100).expect("the default is not zero"),
             cache: ByteSize::mib(16),
             cached_file: ByteSize::kib(256),
+            list_apps: true,
             domain: "localhost".to_owned(),
             home: "welcome".to_owned(),
         }

@@ -22,6 +22,14 @@ pub(crate) fn named<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) 
     }
 }
 
+/// The name with its port, as the request of a host that is [`named`] has it.
+pub(crate) fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    match uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(header::HOST)?.to_str().ok(),
+    }
+}
+
 fn without_port(name: &str) -> Option<&str> {
     let end = if name.starts_with('[') { name.find(']')? + 1 } else { name.find(':').unwrap_or(name.len()) };
     let (host, port) = name.split_at(end);

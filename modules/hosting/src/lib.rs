@@ -53,6 +53,7 @@ mod condition;
 mod config;
 mod connection;
 mod contents;
+mod discovery;
 mod door;
 mod error;
 mod host;

@@ -12,6 +12,8 @@ pub struct Ports {
     pub certificates: Arc<dyn ResolvesServerCert>,
     /// Where requests go that are not for files.
     pub mounts: Vec<Mount>,
+    /// The path at which pages sync on their own host: `/.well-known/kube/config` says so.
+    pub sync: &'static str,
 }
 
 /// A router that hosting mounts and does not know.

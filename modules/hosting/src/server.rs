@@ -17,6 +17,7 @@ use crate::{
     answer::{self, Answer, Piece},
     body::{self, InFlight},
     contents::{Content, Contents},
+    discovery::Discovery,
     host,
     metrics::Metrics,
     plan::{Ask, plan},
@@ -30,6 +31,7 @@ pub(crate) struct Server {
     domain: String,
     sites: watch::Receiver<Arc<Sites>>,
     mounts: Vec<Mount>,
+    sync: &'static str,
     /// The labels of mounts, and their mount.
     labels: Vec<&'static str>,
     labelled: Vec<usize>,
@@ -60,6 +62,7 @@ impl Server {
             domain: config.domain.to_ascii_lowercase(),
             sites: ports.sites,
             mounts: ports.mounts,
+            sync: ports.sync,
             labels,
             labelled,
             contents: Contents::new(config, Arc::clone(&metrics)),
@@ -128,6 +131,16 @@ impl Caller {
         }
         if let Some((mount, target)) = server.well_known(&request.uri) {
             return self.mounted(mount, request, body.take(), target).await;
+        }
+        let discovery = Discovery {
+            scheme: self.scheme,
+            domain: &server.domain,
+            home: &self.config.home,
+            sync: server.sync,
+            sites: self.config.list_apps.then_some(&*sites),
+        };
+        if let Some(answer) = discovery.answer(&request.method, &request.uri, &request.headers) {
+            return written(answer);
         }
         let site = if let Place::Site(site) = place { Some(site) } else { sites.get(&self.config.home) };
         match site {
