@@ -11,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kube_contract::BoxError;
 use tokio::{
     task::{JoinHandle, spawn_blocking},
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep, timeout},
 };
 
 use crate::{
@@ -115,6 +116,28 @@ impl Response {
         (self._turn, self._unread) = (Some(request), unread);
         self
     }
+}
+
+/// How much of a request's body is read for nothing, and for how long.
+const DISCARD: usize = 64 << 10;
+const DISCARD_WITHIN: Duration = Duration::from_secs(1);
+
+/// Reads what nobody wants, within bounds: most clients send all of a request before they look for the answer, and take an
+/// HTTP/2 stream that ends under their hands for a failure.
+pub(crate) async fn discard(body: &mut Incoming) {
+    let read = async {
+        let mut left = DISCARD;
+        while !body.is_end_stream()
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    // What is still left is cut off after the answer.
+    timeout(DISCARD_WITHIN, read).await.ok();
 }
 
 impl Body for Response {

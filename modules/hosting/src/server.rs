@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts, uri::PathAndQuery,
 };
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use kube_manifest::{Site, Sites};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use tokio::{sync::watch, time::Instant};
@@ -88,6 +88,9 @@ impl Caller {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong here; it is logged.\n")
             }
         };
+        if let Some(body) = unread.as_mut().filter(|body| !body.is_end_stream()) {
+            body::discard(body).await;
+        }
         if head {
             *response.body_mut() = body::Response::empty();
         }
