@@ -86,6 +86,11 @@ impl Control {
             bytes: site.manifest.files().map(|(_, file)| file.size).sum(),
         };
         let mut urls = BTreeMap::from([("sync".to_owned(), format!("wss://sync.{domain}{port}/"))]);
+        // Before anyone has trusted the local authority, this is what opens without a warning.
+        let http = listeners.iter().find(|listener| listener.module == "hosting" && listener.protocol == "http");
+        if let Some(port) = http.and_then(|http| http.address.rsplit(':').next()).filter(|_| domain == "localhost") {
+            urls.insert("plain".to_owned(), format!("http://{domain}:{port}/"));
+        }
         if let Some(metrics) = listeners.iter().find(|listener| listener.module == "metrics") {
             urls.insert("metrics".to_owned(), format!("http://{}/metrics", metrics.address));
         }

@@ -37,7 +37,7 @@ pub struct Status {
     pub listeners: Vec<Listener>,
     /// Every app that is served.
     pub sites: Vec<SiteStatus>,
-    /// Other addresses for people, by what they are for: `sync`, `metrics`.
+    /// Other addresses for people, by what they are for: `sync`, `metrics`, `plain` (HTTP, on localhost).
     pub urls: BTreeMap<String, String>,
 }
 
