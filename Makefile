@@ -30,8 +30,9 @@ lint: apps ## checks formatting, clippy, documentation and dependencies, all wit
 fmt: ## formats the sources
 	cargo fmt --all
 
-soak: release tests/e2e/node/node_modules/.package-lock.json ## repeats the end-to-end tests ROUNDS times (20), until one fails
+soak: release tests/e2e/node/node_modules/.package-lock.json ## fuzzes every parser, then repeats the end-to-end tests ROUNDS times (20)
 	@scripts/install-test-tools
+	@scripts/fuzz
 	@for round in $$(seq $(ROUNDS)); do \
 	  echo "round $$round of $(ROUNDS)"; \
 	  KUBE_BIN=$(CURDIR)/$(KUBE) cargo test --locked --quiet --package kube --test e2e || exit 1; \
