@@ -1,0 +1,138 @@
+import "fake-indexeddb/auto"
+import { Repo, type DocHandle, type Message } from "@automerge/automerge-repo"
+import { WebSocketServerAdapter } from "@automerge/automerge-repo-network-websocket"
+import { afterEach, expect, test, vi } from "vitest"
+import { WebSocketServer } from "ws"
+
+import { connect, Watch, type Status } from "../src/index.ts"
+
+interface List {
+  items: string[]
+}
+
+/** A peer that can be told to hold its answers back, as one does whose disk is slow. */
+class SlowPeer {
+  readonly sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" })
+  #held: (() => void)[] | undefined
+  readonly repo: Repo
+
+  constructor() {
+    const adapter = new WebSocketServerAdapter(this.sockets as never)
+    const send = adapter.send.bind(adapter)
+    adapter.send = message => {
+      if (this.#held && (message as Message).type === "sync") this.#held.push(() => send(message))
+      else send(message)
+    }
+    this.repo = new Repo({ network: [adapter], sharePolicy: async () => false })
+  }
+
+  get url(): string {
+    return `ws://127.0.0.1:${(this.sockets.address() as { port: number }).port}/`
+  }
+
+  hold(): void {
+    this.#held = []
+  }
+
+  /** How many answers wait. */
+  get holds(): number {
+    return this.#held?.length ?? 0
+  }
+
+  release(): void {
+    const held = this.#held ?? []
+    this.#held = undefined
+    for (const send of held) send()
+  }
+
+  async stop(): Promise<void> {
+    for (const socket of this.sockets.clients) socket.terminate()
+    await new Promise(resolve => this.sockets.close(resolve))
+  }
+}
+
+const peers: SlowPeer[] = []
+afterEach(() => Promise.all(peers.splice(0).map(peer => peer.stop())))
+
+async function start(): Promise<SlowPeer> {
+  const peer = new SlowPeer()
+  peers.push(peer)
+  await new Promise(resolve => peer.sockets.once("listening", resolve))
+  return peer
+}
+
+const follow = (watch: Watch): Status[] => {
+  const seen: Status[] = [watch.current]
+  watch.subscribe(() => seen.push(watch.current))
+  return seen
+}
+const becomes = (watch: Watch, status: Status) =>
+  vi.waitFor(() => expect(watch.current).toBe(status), { timeout: 8000, interval: 5 })
+
+test("a change is saved only when the peer has announced our heads, and not when it was merely sent", async () => {
+  const peer = await start()
+  const kube = connect({ sync: peer.url, database: "slow", tabs: false })
+  const handle: DocHandle<List> = kube.repo.create<List>({ items: [] })
+  const watch = new Watch(kube, handle)
+  await becomes(watch, "saved")
+
+  peer.hold()
+  const seen = follow(watch)
+  handle.change(list => void list.items.push("water the plants"))
+  expect(watch.current).toBe("saving")
+  // The peer has the change, and we have not been told.
+  await vi.waitFor(() => {
+    expect(peer.holds).toBeGreaterThan(0)
+    expect(peer.repo.handles[handle.documentId]?.doc()).toEqual({ items: ["water the plants"] })
+  })
+  expect(seen).toEqual(["saved", "saving"])
+
+  peer.release()
+  await becomes(watch, "saved")
+  expect(seen).toEqual(["saved", "saving", "saved"])
+  watch.end()
+})
+
+test("without a connection it is said where the changes are, and all is saved when it is back", async () => {
+  const peer = await start()
+  const port = (peer.sockets.address() as { port: number }).port
+  const kube = connect({ sync: peer.url, database: "lost", tabs: false })
+  const handle = kube.repo.create<List>({ items: [] })
+  const watch = new Watch(kube, handle)
+  await becomes(watch, "saved")
+
+  await peer.stop()
+  await becomes(watch, "offline-saved")
+  handle.change(list => void list.items.push("alone"))
+  await becomes(watch, "offline-kept")
+
+  const again = new WebSocketServer({ port, host: "127.0.0.1" })
+  const repo = new Repo({ network: [new WebSocketServerAdapter(again as never)], sharePolicy: async () => false })
+  await becomes(watch, "saved")
+  expect(repo.handles[handle.documentId]?.doc()).toEqual({ items: ["alone"] })
+  watch.end()
+  for (const socket of again.clients) socket.terminate()
+  await new Promise(resolve => again.close(resolve))
+}, 20_000)
+
+test("what is on this device opens without a KUBE", async () => {
+  const nobody = "ws://127.0.0.1:9/"
+  const first = connect({ sync: nobody, database: "alone", tabs: false })
+  const { url } = first.repo.create<List>({ items: ["kept"] })
+  await first.repo.flush()
+  const second = connect({ sync: nobody, database: "alone", tabs: false })
+  const handle = await second.repo.find<List>(url)
+  expect(handle.doc()).toEqual({ items: ["kept"] })
+  const watch = new Watch(second, handle)
+  await becomes(watch, "offline-kept")
+  watch.end()
+})
+
+test("a device that cannot store is not said to keep anything", async () => {
+  const kube = connect({ sync: "ws://127.0.0.1:9/", database: "full", tabs: false })
+  const handle = kube.repo.create<List>({ items: [] })
+  vi.spyOn(kube.repo, "flush").mockRejectedValue(new DOMException("full", "QuotaExceededError"))
+  const watch = new Watch(kube, handle)
+  await becomes(watch, "refused")
+  watch.end()
+})
