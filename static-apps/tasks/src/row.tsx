@@ -1,0 +1,101 @@
+import { memo, useLayoutEffect, useRef, useState, type KeyboardEvent } from "react"
+
+import { LONGEST, type Item } from "./model.ts"
+
+/** What a row can ask for; the same object for the life of a list, so that rows are drawn again only when they change. */
+export interface RowActions {
+  mark(id: string, done: boolean): void
+  remove(id: string): void
+  /** An edit begins; the result ends it, with the new text or nothing. */
+  edit(item: Item): (text: string | undefined) => void
+}
+
+/** One item. */
+export const Row = memo(function Row({ item, actions, editor }: { item: Item; actions: RowActions; editor: string | undefined }) {
+  const [end, setEnd] = useState<(text: string | undefined) => void>()
+  const button = useRef<HTMLButtonElement>(null)
+  const name = item.text || "empty task"
+  const begin = () => {
+    const finish = actions.edit(item)
+    setEnd(() => (text: string | undefined) => {
+      setEnd(undefined)
+      finish(text)
+    })
+  }
+  return (
+    <li className={item.done ? "done" : undefined} data-id={item.id}>
+      <input
+        type="checkbox"
+        checked={item.done}
+        aria-label={`Done: ${name}`}
+        onChange={event => actions.mark(item.id, event.target.checked)}
+      />
+      {end ? (
+        <Edit text={item.text} onEnd={end} back={button} />
+      ) : (
+        <button ref={button} type="button" className="text" title="Edit" onClick={begin}>
+          {item.text || " "}
+        </button>
+      )}
+      {editor && <span className="editor">{editor} is editing</span>}
+      <button type="button" className="remove" aria-label={`Delete ${name}`} onClick={() => actions.remove(item.id)}>
+        <svg viewBox="0 0 16 16" width="16" height="16" aria-hidden="true" focusable="false">
+          <path d="m3.5 3.5 9 9m0-9-9 9" />
+        </svg>
+      </button>
+    </li>
+  )
+})
+
+interface EditProps {
+  text: string
+  onEnd: (text: string | undefined) => void
+  back: React.RefObject<HTMLButtonElement | null>
+}
+
+function Edit({ text, onEnd, back }: EditProps) {
+  const field = useRef<HTMLTextAreaElement>(null)
+  const isEnded = useRef(false)
+  const end = (text: string | undefined, isKey: boolean) => {
+    if (isEnded.current) return
+    isEnded.current = true
+    onEnd(text)
+    if (isKey) requestAnimationFrame(() => back.current?.focus())
+  }
+  const fit = () => {
+    const { current } = field
+    if (!current) return
+    current.style.height = "auto"
+    current.style.height = `${current.scrollHeight}px`
+  }
+  useLayoutEffect(() => {
+    const { current } = field
+    current?.focus()
+    current?.setSelectionRange(text.length, text.length)
+    fit()
+    // What is in the field when the page goes is not lost.
+    const leave = () => current && end(current.value, false)
+    addEventListener("pagehide", leave)
+    return () => removeEventListener("pagehide", leave)
+  }, [])
+  const onKeyDown = (event: KeyboardEvent<HTMLTextAreaElement>) => {
+    if (event.nativeEvent.isComposing) return
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault()
+      end(event.currentTarget.value, true)
+    } else if (event.key === "Escape") end(undefined, true)
+    event.stopPropagation()
+  }
+  return (
+    <textarea
+      ref={field}
+      rows={1}
+      maxLength={LONGEST}
+      defaultValue={text}
+      aria-label="Edit task. Enter saves, Escape cancels."
+      onInput={fit}
+      onKeyDown={onKeyDown}
+      onBlur={event => end(event.currentTarget.value, false)}
+    />
+  )
+}
