@@ -1,0 +1,141 @@
+// A KUBE with the tasks app, from outside: its folder, its process, and browsers that trust it.
+import { execFile, spawn } from "node:child_process"
+import { once } from "node:events"
+import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join, resolve } from "node:path"
+import { promisify } from "node:util"
+
+import { chromium } from "playwright-core"
+
+const run = promisify(execFile)
+const root = resolve(import.meta.dirname, "../..")
+/** The build of the app. */
+export const DIST = join(root, "static-apps/tasks/dist")
+/** The binary. */
+const BINARY = resolve(process.env.KUBE_BIN ?? join(root, "target/release/kube"))
+const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium"
+/** How long anything may take, in milliseconds. */
+export const PATIENCE = 20_000
+
+/** Waits until `condition` returns something true, and returns that. */
+export async function eventually(what, condition) {
+  const end = Date.now() + PATIENCE
+  for (;;) {
+    const got = await condition().catch(error => void (error.code ?? error))
+    if (got) return got
+    if (Date.now() > end) throw new Error(`never: ${what}`)
+    await new Promise(done => setTimeout(done, 25))
+  }
+}
+
+async function freePorts(count) {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer().listen(0, "127.0.0.1")
+      await once(server, "listening")
+      return server
+    }),
+  )
+  const ports = servers.map(server => server.address().port)
+  await Promise.all(servers.map(server => new Promise(done => server.close(done))))
+  return ports
+}
+
+/** A KUBE on free ports, which stay its own when it is started again. */
+export class Kube {
+  #process
+  #browsers = []
+  log = ""
+
+  static async start() {
+    const kube = new Kube()
+    kube.folder = await mkdtemp(join(tmpdir(), "kube-browser-"))
+    const [http, https, metrics] = await freePorts(3)
+    kube.metrics = `http://127.0.0.1:${metrics}`
+    kube.url = `https://tasks.localhost:${https}`
+    await mkdir(join(kube.folder, "data/apps"), { recursive: true })
+    await mkdir(join(kube.folder, "run"))
+    const config = [
+      'domain = "localhost"',
+      'data = "data"',
+      `[hosting]\nhttp = ["127.0.0.1:${http}"]\nhttps = ["127.0.0.1:${https}"]`,
+      `[metrics]\nlisten = ["127.0.0.1:${metrics}"]`,
+    ]
+    await writeFile(join(kube.folder, "kube.toml"), config.join("\n"))
+    await kube.deploy(DIST)
+    await kube.run()
+    await kube.trust()
+    return kube
+  }
+
+  /** Puts a build where the KUBE serves it. */
+  async deploy(build) {
+    const incoming = join(this.folder, "incoming")
+    const app = join(this.folder, "data/apps/tasks")
+    await cp(build, incoming, { recursive: true })
+    await rm(app, { recursive: true, force: true })
+    await rename(incoming, app)
+  }
+
+  async run() {
+    const child = spawn(BINARY, ["run", "--config", join(this.folder, "kube.toml")], {
+      cwd: this.folder,
+      env: { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: this.folder, RUNTIME_DIRECTORY: join(this.folder, "run") },
+      stdio: ["ignore", "pipe", "pipe"],
+    })
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", data => (this.log += data))
+    this.#process = child
+    await eventually(`the KUBE is ready:\n${this.log}`, async () => (await fetch(`${this.metrics}/readyz`)).ok)
+  }
+
+  /** The process is gone at once, with whatever it was doing. */
+  async kill() {
+    const child = this.#process
+    if (child.exitCode !== null || child.signalCode !== null) return
+    child.kill("SIGKILL")
+    await once(child, "exit")
+  }
+
+  /** A home folder whose browsers trust this KUBE's authority, as `kube trust` says. */
+  async trust() {
+    this.home = join(this.folder, "home")
+    const store = join(this.home, ".pki/nssdb")
+    await mkdir(store, { recursive: true })
+    await run("certutil", ["-d", `sql:${store}`, "-N", "--empty-password"])
+    const authority = join(this.folder, "data/tls/ca/localhost.pem")
+    await eventually("the authority is there", () => readFile(authority))
+    await run("certutil", ["-d", `sql:${store}`, "-A", "-t", "C,,", "-n", "kube", "-i", authority])
+  }
+
+  /** Opens the browser of one person: everything it keeps is in a folder of that name. */
+  async browser(person, options = {}) {
+    const context = await chromium.launchPersistentContext(join(this.folder, `profile-${person}`), {
+      executablePath: BROWSER,
+      headless: false,
+      args: [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+      ],
+      env: { ...process.env, HOME: this.home },
+      viewport: { width: 1100, height: 800 },
+      ...options,
+    })
+    context.setDefaultTimeout(PATIENCE)
+    this.#browsers.push(context)
+    return context
+  }
+
+  async stop() {
+    await Promise.all(this.#browsers.map(context => context.close().catch(() => {})))
+    await this.kill()
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
