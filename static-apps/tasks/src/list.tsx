@@ -91,6 +91,17 @@ function Page({ kube, handle, list }: { kube: Kube; handle: DocHandle<List>; lis
           <p className="count">
             {open === 1 ? "1 task" : `${open.toLocaleString()} tasks`} to do
           </p>
+          {done.length > 0 && (
+            <button
+              type="button"
+              onClick={() => {
+                pen.does({ does: "remove", ids: done.map(({ id }) => id) })
+                announce(`Deleted ${done.length} done. Ctrl+Z brings them back.`)
+              }}
+            >
+              Clear done
+            </button>
+          )}
           <div role="group" aria-label="Show" className="shown">
             {(["all", "open", "done"] as const).map(one => (
               <button key={one} type="button" aria-pressed={one === shown} onClick={() => setShown(one)}>
@@ -104,17 +115,6 @@ function Page({ kube, handle, list }: { kube: Kube; handle: DocHandle<List>; lis
           <button type="button" disabled={!canRedo} title="Ctrl+Shift+Z" onClick={() => pen.redo()}>
             Redo
           </button>
-          {done.length > 0 && (
-            <button
-              type="button"
-              onClick={() => {
-                pen.does({ does: "remove", ids: done.map(({ id }) => id) })
-                announce(`Deleted ${done.length} done. Ctrl+Z brings them back.`)
-              }}
-            >
-              Clear done
-            </button>
-          )}
         </div>
         {items.length > 0 ? (
           <ul className="items" aria-label={title || "Tasks"} onKeyDown={move}>
