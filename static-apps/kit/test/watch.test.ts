@@ -12,11 +12,12 @@ interface List {
 
 /** A peer that can be told to hold its answers back, as one does whose disk is slow. */
 class SlowPeer {
-  readonly sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" })
+  readonly sockets: WebSocketServer
   #held: (() => void)[] | undefined
   readonly repo: Repo
 
-  constructor() {
+  constructor(port: number) {
+    this.sockets = new WebSocketServer({ port, host: "127.0.0.1" })
     const adapter = new WebSocketServerAdapter(this.sockets as never)
     const send = adapter.send.bind(adapter)
     adapter.send = message => {
@@ -26,8 +27,12 @@ class SlowPeer {
     this.repo = new Repo({ network: [adapter], sharePolicy: async () => false })
   }
 
+  get port(): number {
+    return (this.sockets.address() as { port: number }).port
+  }
+
   get url(): string {
-    return `ws://127.0.0.1:${(this.sockets.address() as { port: number }).port}/`
+    return `ws://127.0.0.1:${this.port}/`
   }
 
   hold(): void {
@@ -54,8 +59,8 @@ class SlowPeer {
 const peers: SlowPeer[] = []
 afterEach(() => Promise.all(peers.splice(0).map(peer => peer.stop())))
 
-async function start(): Promise<SlowPeer> {
-  const peer = new SlowPeer()
+async function start(port = 0): Promise<SlowPeer> {
+  const peer = new SlowPeer(port)
   peers.push(peer)
   await new Promise(resolve => peer.sockets.once("listening", resolve))
   return peer
@@ -95,7 +100,7 @@ test("a change is saved only when the peer has announced our heads, and not when
 
 test("without a connection it is said where the changes are, and all is saved when it is back", async () => {
   const peer = await start()
-  const port = (peer.sockets.address() as { port: number }).port
+  const { port } = peer
   const kube = connect({ sync: peer.url, database: "lost", tabs: false })
   const handle = kube.repo.create<List>({ items: [] })
   const watch = new Watch(kube, handle)
@@ -106,13 +111,31 @@ test("without a connection it is said where the changes are, and all is saved wh
   handle.change(list => void list.items.push("alone"))
   await becomes(watch, "offline-kept")
 
-  const again = new WebSocketServer({ port, host: "127.0.0.1" })
-  const repo = new Repo({ network: [new WebSocketServerAdapter(again as never)], sharePolicy: async () => false })
+  const again = await start(port)
   await becomes(watch, "saved")
-  expect(repo.handles[handle.documentId]?.doc()).toEqual({ items: ["alone"] })
+  expect(again.repo.handles[handle.documentId]?.doc()).toEqual({ items: ["alone"] })
   watch.end()
-  for (const socket of again.clients) socket.terminate()
-  await new Promise(resolve => again.close(resolve))
+}, 20_000)
+
+test("what was announced in an earlier session does not count: the peer may have lost it", async () => {
+  const peer = await start()
+  const { port } = peer
+  const kube = connect({ sync: peer.url, database: "earlier", tabs: false })
+  const handle = kube.repo.create<List>({ items: ["kept"] })
+  const watch = new Watch(kube, handle)
+  await becomes(watch, "saved")
+  await peer.stop()
+  await becomes(watch, "offline-saved")
+
+  const empty = await start(port)
+  empty.hold()
+  const seen = follow(watch)
+  await vi.waitFor(() => expect(empty.holds).toBeGreaterThan(0), { timeout: 8000 })
+  expect(watch.current).toBe("saving")
+  empty.release()
+  await becomes(watch, "saved")
+  expect(seen).toEqual(["offline-saved", "saving", "saved"])
+  watch.end()
 }, 20_000)
 
 test("what is on this device opens without a KUBE", async () => {
