@@ -26,9 +26,6 @@ export function finish(): Plugin {
         html = html.replace("style-src 'self'", `style-src '${hash(style)}'`)
         delete bundle[name]
       }
-      const wasm = Object.keys(bundle).find(name => name.endsWith(".wasm"))
-      if (!wasm) throw new Error("the build has no wasm")
-      html = html.replace("</head>", `<link rel="preload" href="/${wasm}" as="fetch" type="application/wasm" crossorigin>\n</head>`)
       page.source = html
 
       const version = createHash("sha256")

@@ -1,3 +1,5 @@
+import { resolve } from "node:path"
+
 import react from "@vitejs/plugin-react"
 import { defineConfig } from "vite"
 
@@ -6,8 +8,15 @@ import { finish } from "./precache.ts"
 export default defineConfig({
   plugins: [react(), finish()],
   resolve: {
-    // The usual build of cbor-x compiles code at run time, which the content security policy forbids.
-    alias: [{ find: /^cbor-x$/, replacement: "cbor-x/index-no-eval" }],
+    alias: [
+      // The usual build of cbor-x compiles code at run time, which the content security policy forbids.
+      { find: /^cbor-x$/, replacement: "cbor-x/index-no-eval" },
+      // The build of the hooks has that, and half of automerge-repo once more, inside; their source has not.
+      {
+        find: /^@automerge\/automerge-repo-react-hooks$/,
+        replacement: resolve(import.meta.dirname, "node_modules/@automerge/automerge-repo-react-hooks/src/index.ts"),
+      },
+    ],
   },
   build: {
     target: "es2022",

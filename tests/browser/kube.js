@@ -129,6 +129,12 @@ export class Kube {
       ...options,
     })
     context.setDefaultTimeout(PATIENCE)
+    // What the policy forbids, and code survives, is a fault all the same.
+    await context.addInitScript(() => {
+      addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI, sourceFile }) =>
+        console.error("policy:", violatedDirective, blockedURI, sourceFile),
+      )
+    })
     this.#browsers.push(context)
     return context
   }

@@ -1,32 +1,68 @@
-import type { AutomergeUrl } from "@automerge/automerge-repo/slim"
-import { readShareLink, type Kube } from "@kube/kit"
-import { useEffect, useRef, useState, useSyncExternalStore } from "react"
+import { lazy, Suspense, useEffect, useRef, useState, useSyncExternalStore } from "react"
 
-import { onAnnounce } from "./announce.ts"
+import { announce, onAnnounce } from "./announce.ts"
+import { Boundary } from "./boundary.tsx"
 import { Home } from "./home.tsx"
-import { Opening } from "./opening.tsx"
+import { load, loaded } from "./load.ts"
+import { Mark } from "./mark.tsx"
 import { takeUpdate, updates } from "./update.ts"
 
+const Shared = lazy(async () => ({ default: (await load()).Shared }))
+
 /** The whole app: the address says which list is open. */
-export function App({ kube }: { kube: Kube }) {
-  const url = useSyncExternalStore(onHash, readShareLink)
-  const main = useRef<HTMLDivElement>(null)
+export function App() {
+  const hash = useSyncExternalStore(onHash, () => location.hash.slice(1))
+  const page = useRef<HTMLDivElement>(null)
   const isFirst = useRef(true)
   useEffect(() => {
     // A new page, for those who do not see it.
-    if (!isFirst.current) main.current?.focus()
+    if (!isFirst.current) page.current?.focus()
     isFirst.current = false
-    if (!url) document.title = "Tasks"
-  }, [url])
+    if (!hash) document.title = "Tasks"
+  }, [hash])
+  useEffect(() => {
+    // The first page is there before what it does not need yet.
+    const wait = globalThis.requestIdleCallback ?? ((run: () => void) => setTimeout(run, 200))
+    wait(() => void load().catch(() => {}))
+  }, [])
   return (
     <>
-      <div ref={main} tabIndex={-1} className="page">
-        {url ? <Opening key={url} kube={kube} url={url} /> : <Home onNew={() => create(kube)} />}
+      <div ref={page} tabIndex={-1} className="page">
+        {hash ? (
+          <Boundary key={hash}>
+            <Suspense fallback={<Loading />}>
+              <Shared hash={hash} />
+            </Suspense>
+          </Boundary>
+        ) : (
+          <Home onNew={create} />
+        )}
       </div>
-      <Update kube={kube} />
+      <Update />
       <Live />
     </>
   )
+}
+
+function Loading() {
+  return (
+    <>
+      <header className="top">
+        <Mark />
+      </header>
+      <main id="main">
+        <p className="quiet">Opening…</p>
+      </main>
+    </>
+  )
+}
+
+async function create(): Promise<void> {
+  try {
+    location.hash = (await load()).create()
+  } catch {
+    announce("The app could not be loaded. Load the page again.")
+  }
 }
 
 function onHash(listener: () => void): () => void {
@@ -34,26 +70,12 @@ function onHash(listener: () => void): () => void {
   return () => removeEventListener("hashchange", listener)
 }
 
-function create(kube: Kube): AutomergeUrl {
-  const { url } = kube.repo.create({ title: "New list", items: [] })
-  location.hash = url
-  return url
+/** Whatever this tab has loaded and not yet written. */
+async function flush(): Promise<void> {
+  await (await loaded())?.flush()
 }
 
-/** The mark, which leads home. */
-export function Mark() {
-  return (
-    <a className="mark" href="#" aria-label="Tasks: all lists">
-      <svg viewBox="0 0 32 32" width="28" height="28" aria-hidden="true" focusable="false">
-        <path d="M16 2.5 28 9.3v13.4L16 29.5 4 22.7V9.3z" />
-        <path d="m10.5 16 4 4 7.5-8" />
-      </svg>
-      <span>TASKS</span>
-    </a>
-  )
-}
-
-function Update({ kube }: { kube: Kube }) {
+function Update() {
   const isOffered = useSyncExternalStore(updates.subscribe, () => updates.current)
   const [isLater, setLater] = useState(false)
   return (
@@ -61,7 +83,7 @@ function Update({ kube }: { kube: Kube }) {
       {isOffered && !isLater && (
         <>
           <p>A new version is ready.</p>
-          <button type="button" className="strong" onClick={() => void takeUpdate(() => kube.repo.flush())}>
+          <button type="button" className="strong" onClick={() => void takeUpdate(flush)}>
             Update now
           </button>
           <button type="button" onClick={() => setLater(true)}>

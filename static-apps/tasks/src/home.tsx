@@ -1,10 +1,10 @@
 import { useState } from "react"
 
-import { Mark } from "./app.tsx"
 import { forget, recents } from "./device.ts"
+import { Mark } from "./mark.tsx"
 
 /** The first page: the lists of this browser. */
-export function Home({ onNew }: { onNew: () => void }) {
+export function Home({ onNew }: { onNew: () => Promise<void> }) {
   const [lists, setLists] = useState(recents)
   return (
     <>
@@ -18,7 +18,7 @@ export function Home({ onNew }: { onNew: () => void }) {
           offline, and everything ends up on your KUBE.
         </p>
         <p>
-          <button type="button" className="strong" onClick={onNew}>
+          <button type="button" className="strong" onClick={() => void onNew()}>
             New list
           </button>
         </p>

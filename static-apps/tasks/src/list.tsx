@@ -4,8 +4,8 @@ import { sentence, shareLink, Watch, type Kube, type Status } from "@kube/kit"
 import { useEffect, useMemo, useRef, useState, useSyncExternalStore, type ClipboardEvent, type FormEvent } from "react"
 
 import { announce } from "./announce.ts"
-import { Mark } from "./app.tsx"
 import { draft, name as myName, remember, setName } from "./device.ts"
+import { Mark } from "./mark.tsx"
 import { isList, LONGEST, newItem, type List } from "./model.ts"
 import { Pen } from "./pen.ts"
 import type { Person } from "./presence.ts"
@@ -19,6 +19,11 @@ export function ListPage({ kube, handle }: { kube: Kube; handle: DocHandle<List>
   const [doc] = useDocument<List>(handle.url, { suspense: false })
   const list = doc ?? handle.doc()
   if (isList(list)) return <Page kube={kube} handle={handle} list={list} />
+  return <NoList />
+}
+
+/** What a link to something else gets. */
+export function NoList() {
   return (
     <>
       <header className="top">

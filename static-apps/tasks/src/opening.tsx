@@ -2,8 +2,8 @@ import type { AutomergeUrl, DocHandle } from "@automerge/automerge-repo/slim"
 import type { Kube } from "@kube/kit"
 import { useEffect, useState } from "react"
 
-import { Mark } from "./app.tsx"
 import { ListPage } from "./list.tsx"
+import { Mark } from "./mark.tsx"
 import type { List } from "./model.ts"
 
 /** How long a connected KUBE may take with a list before we say that it does not have it, in milliseconds. */
