@@ -3,8 +3,9 @@ import assert from "node:assert/strict"
 
 import { eventually } from "./kube.js"
 
-/** What a browser says about a server that is not there: not a fault of the page. */
-const NETWORK = /WebSocket connection to|net::ERR_|Failed to load resource/
+/** What a browser says about a server that is not there, or has no config: not a fault of the page. */
+const isNetwork = message =>
+  /WebSocket connection to|net::ERR_/.test(message.text()) || message.location().url.endsWith("/.well-known/kube/config")
 
 /** One tab. */
 export class Tab {
@@ -14,7 +15,7 @@ export class Tab {
     this.page = page
     page.on("pageerror", error => this.faults.push(String(error.stack ?? error)))
     page.on("console", message => {
-      if (message.type() === "error" && !NETWORK.test(message.text())) this.faults.push(message.text())
+      if (message.type() === "error" && !isNetwork(message)) this.faults.push(message.text())
     })
   }
 

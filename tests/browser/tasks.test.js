@@ -180,6 +180,25 @@ test("undo and redo are one's own, by keyboard", async () => {
   await ada.close()
 })
 
+test("an edit that ends after someone else's keeps both, and undo takes back one's own", async () => {
+  const [ada, ben] = [await kube.browser("ada"), await kube.browser("ben")]
+  const one = await Tab.make(ada, kube, "Merge", ["first", "Book the train"])
+  await one.is("saved")
+  const two = await Tab.open(ben, one.url)
+  await two.row("Book the train").locator(".text").click()
+  await one.edit("Book the train", "Book the night train")
+  await one.row("first").getByRole("button", { name: "Delete first" }).click()
+  await eventually("Ben has it", async () => (await two.page.locator(".items li").count()) === 1)
+  await two.page.locator(".items textarea").fill("Book the train to Ghent")
+  await two.page.keyboard.press("Enter")
+  await Promise.all([one.shows("Book the night train to Ghent"), two.shows("Book the night train to Ghent")])
+  await two.page.keyboard.press("Control+z")
+  await Promise.all([one.shows("Book the night train"), two.shows("Book the night train")])
+  one.isSound()
+  two.isSound()
+  await Promise.all([ada.close(), ben.close()])
+})
+
 test("a new version is offered, and taking it loses nothing", async () => {
   const ada = await kube.browser("ada")
   const tab = await Tab.make(ada, kube, "Update", ["kept"])
