@@ -48,6 +48,8 @@ export class Kube {
   #process
   #browsers = []
   log = ""
+  /** The scenario: people of one are not those of another, so that a browser that is slow to go is in nobody's way. */
+  turn = 0
 
   static async start() {
     const kube = new Kube()
@@ -87,7 +89,11 @@ export class Kube {
     })
     for (const stream of [child.stdout, child.stderr]) stream.on("data", data => (this.log += data))
     this.#process = child
-    await eventually(`the KUBE is ready:\n${this.log}`, async () => (await fetch(`${this.metrics}/readyz`)).ok)
+    await once(child, "spawn")
+    const isReady = async () => (await fetch(`${this.metrics}/readyz`)).ok
+    await eventually("the KUBE is ready", isReady).catch(error => {
+      throw new Error(`${error.message}: ${this.log}`)
+    })
   }
 
   /** The process is gone at once, with whatever it was doing. */
@@ -111,7 +117,8 @@ export class Kube {
 
   /** Opens the browser of one person: everything it keeps is in a folder of that name. */
   async browser(person, options = {}) {
-    const context = await chromium.launchPersistentContext(join(this.folder, `profile-${person}`), {
+    const profile = join(this.folder, `profile-${this.turn}-${person}`)
+    const launch = () => chromium.launchPersistentContext(profile, {
       executablePath: BROWSER,
       headless: false,
       args: [
@@ -128,6 +135,8 @@ export class Kube {
       viewport: { width: 1100, height: 800 },
       ...options,
     })
+    // Opened again within a scenario, a profile may be held for a moment by the browser that was just closed.
+    const context = await launch().catch(first => eventually(`a browser starts: ${first}`, launch))
     context.setDefaultTimeout(PATIENCE)
     // What the policy forbids, and code survives, is a fault all the same.
     await context.addInitScript(() => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict"
 import { cp, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { after, before, test } from "node:test"
+import { after, before, beforeEach, test } from "node:test"
 
 import axe from "axe-core"
 
@@ -11,6 +11,7 @@ import { DIST, Kube, eventually } from "./kube.js"
 let kube
 before(async () => (kube = await Kube.start()))
 after(() => kube?.stop())
+beforeEach(() => void kube.turn++)
 
 test("two people who are never there together exchange a list", async () => {
   let ada = await kube.browser("ada")
