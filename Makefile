@@ -1,13 +1,13 @@
 # The same words for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt soak apps release
+.PHONY: help run test browser bench lint fmt soak apps release
 
 KUBE := target/release/kube
 # How often `make soak` repeats the end-to-end tests.
 ROUNDS ?= 20
 
 help: ## lists the words
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: release ## builds everything and starts KUBE in development mode; ARGS="--config my.toml" adds flags
 	@exec $(KUBE) run $(ARGS)
@@ -41,12 +41,19 @@ soak: release tests/e2e/node/node_modules/.package-lock.json ## fuzzes every par
 release: apps ## builds the bundled apps and target/release/kube
 	cargo build --release --locked --package kube
 
-# Apps with a package.json are built; apps of plain files are embedded as they are.
-apps:
-	@for app in static-apps/*/package.json; do \
-	  [ -e "$$app" ] || continue; \
-	  (cd "$$(dirname "$$app")" && npm ci --no-audit --no-fund && npm run build) || exit 1; \
-	done
+# Apps with a package.json are built, when something in them changed; apps of plain files are embedded as they are.
+PACKAGES := $(dir $(wildcard static-apps/*/package.json))
+apps: $(PACKAGES:%=%node_modules/.built)
+
+.SECONDEXPANSION:
+static-apps/%/node_modules/.built: $$(shell find static-apps/% static-apps/kit -type f \
+		-not -path '*/node_modules/*' -not -path '*/dist/*')
+	cd static-apps/$* && npm ci --no-audit --no-fund && npm run build
+	@touch $@
+
+browser: release ## runs the tasks app in Chromium, against the release binary
+	@scripts/install-test-tools chromium certutil
+	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund && KUBE_BIN=$(CURDIR)/$(KUBE) npm test
 
 # No install script is needed or run.
 tests/e2e/node/node_modules/.package-lock.json: tests/e2e/node/package-lock.json

@@ -14,24 +14,24 @@ fn main() {
     let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../static-apps");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={}", apps.display());
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
 
     let mut table = String::from("&[\n");
     let mut contents = BTreeMap::new();
     for app in folders(&apps) {
         let name = app.file_name().and_then(|name| name.to_str()).expect("an app is named in ASCII").to_owned();
-        let built = app.join("dist");
-        let root = match (built.is_dir(), app.join("package.json").is_file()) {
-            (true, _) => built,
-            (false, false) => app,
-            // What has no page is no app: a package for apps.
-            (false, true) if !app.join("index.html").is_file() => continue,
-            (false, true) => {
-                println!("cargo::warning=static-apps/{name} has no dist folder: it is not bundled (make builds it)");
-                continue;
-            }
-        };
+        // What has a package but no page is no app: something that apps share.
+        let packaged = app.join("package.json").is_file();
+        if packaged && !app.join("index.html").is_file() {
+            continue;
+        }
+        // Not the whole folder of a package: what npm keeps there is large, and changes by itself.
+        let root = if packaged { app.join("dist") } else { app };
+        println!("cargo::rerun-if-changed={}", root.display());
+        if !root.is_dir() {
+            println!("cargo::warning=static-apps/{name} has no dist folder: it is not bundled (make builds it)");
+            continue;
+        }
         let mut files = Vec::new();
         collect(&root, "", &mut files);
         files.sort();

@@ -68,7 +68,7 @@ fn a_name_that_cannot_be_a_host_harms_nobody() {
     let kube = home.start();
     kube.is_served("good", "/");
     let names: Vec<_> = kube.status()["sites"].as_array().unwrap().iter().map(|site| site["name"].clone()).collect();
-    assert_eq!(names, ["good", "welcome"]);
+    assert_eq!(names, ["good", "tasks", "welcome"]);
     assert_ne!(kube.get("sync.localhost", "/").text(), "never");
     kube.stop();
 }
