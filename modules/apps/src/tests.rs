@@ -119,9 +119,9 @@ fn texts(sites: &Sites) -> BTreeMap<String, String> {
     let files = sites.values().flat_map(|site| site.manifest.files().map(move |(path, file)| (site, path, file)));
     files
         .map(|(site, path, file)| {
-            let text = fs::read_to_string(site.blob(file)).unwrap();
-            assert_eq!(text.len() as u64, file.size, "{path}");
-            (format!("{}/{path}", site.name), text)
+            let content = fs::read(site.blob(file)).unwrap();
+            assert_eq!(content.len() as u64, file.size, "{path}");
+            (format!("{}/{path}", site.name), String::from_utf8_lossy(&content).into_owned())
         })
         .collect()
 }
