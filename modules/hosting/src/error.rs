@@ -33,12 +33,6 @@ pub enum Error {
     /// The TLS library refuses its own settings.
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
-    /// Options that are fixed when the process starts.
-    #[error("`{option}` changes only with a restart")]
-    Restart {
-        /// The option.
-        option: &'static str,
-    },
 }
 
 fn advice(source: &io::Error) -> &'static str {

@@ -3,7 +3,8 @@
 //! # What it does
 //! It listens for HTTP/1.1, and for HTTP/2 over TLS, on IPv4 and IPv6. The host of a request names an app, whose files
 //! it serves, or a router that another part of the appliance has there: `https://<app>.<domain>/`,
-//! `https://<label>.<domain>/`, and `/.well-known/...` on every app's host. Plain HTTP redirects to HTTPS.
+//! `https://<label>.<domain>/`, and `/.well-known/...` on every app's host. There it also says itself where a page syncs
+//! and which apps are served. Plain HTTP redirects to HTTPS.
 //!
 //! # What it promises
 //! - A request gets the app that its host names, or a refusal; never another app.
@@ -21,6 +22,7 @@
 //!                       server: request -> response
 //!                         |  host:   request       -> host name                        (pure)
 //!                         |  route:  host name     -> app, mount or refusal            (pure)
+//!                         |  discovery: what a page may ask of this KUBE              (pure)
 //!                         |  path:   escaped path  -> path of a manifest               (pure)
 //!                         |  plan:   app + request -> file, range, condition, redirect (pure)
 //!                         |  answer: plan          -> status, headers, pieces          (pure)
