@@ -4,8 +4,9 @@ import { readFileSync, readdirSync } from "node:fs"
 import type { Plugin } from "vite"
 
 /**
- * Finishes a build: the style goes into the page, a policy that allows nothing else is written, and the service worker gets
- * the list of files that make up this version.
+ * Finishes a build: the style goes into the page, and a script of one line that asks for what a list needs before the others
+ * are there; a policy that allows nothing else is written; and the service worker gets the list of files that make up this
+ * version.
  */
 export function finish(): Plugin {
   return {
@@ -26,6 +27,19 @@ export function finish(): Plugin {
         html = html.replace("style-src 'self'", `style-src '${hash(style)}'`)
         delete bundle[name]
       }
+
+      const core = Object.values(bundle).find(file => file.type === "chunk" && file.name === "core")
+      const wasm = Object.values(bundle).find(file => file.type === "asset" && file.fileName.endsWith(".wasm"))
+      if (!core || wasm?.type !== "asset") throw new Error("the build has no core chunk, or no WebAssembly")
+      wasm.source = withoutNames(Buffer.from(wasm.source))
+      const links = [
+        { rel: "preload", as: "fetch", href: `/${wasm.fileName}`, crossOrigin: "" },
+        { rel: "modulepreload", href: `/${core.fileName}`, crossOrigin: "" },
+      ]
+      const append = 'document.head.append(Object.assign(document.createElement("link"),link))'
+      const early = `if(location.hash)for(const link of ${JSON.stringify(links)})${append}`
+      html = html.replace("<title>", () => `<script>${early}</script>\n<title>`)
+      html = html.replace("script-src 'self'", `script-src 'self' '${hash(early)}'`)
       page.source = html
 
       const version = createHash("sha256")
@@ -46,6 +60,24 @@ export function finish(): Plugin {
       this.emitFile({ type: "asset", fileName: "sw.js", source })
     },
   }
+}
+
+/** WebAssembly without its custom sections: a tenth of it is names, for debuggers. */
+function withoutNames(wasm: Buffer): Buffer {
+  const kept = [wasm.subarray(0, 8)]
+  for (let start = 8, end; start < wasm.length; start = end) {
+    let at = start + 1
+    let size = 0
+    // LEB128: seven bits a byte, the lowest first, the last byte without the eighth.
+    for (let shift = 0; ; shift += 7) {
+      const byte = wasm.readUInt8(at++)
+      size |= (byte & 127) << shift
+      if (byte < 128) break
+    }
+    end = at + size
+    if (wasm[start] !== 0) kept.push(wasm.subarray(start, end))
+  }
+  return Buffer.concat(kept)
 }
 
 function hash(text: string): string {

@@ -3,10 +3,11 @@ import { resolve } from "node:path"
 import react from "@vitejs/plugin-react"
 import { defineConfig } from "vite"
 
+import { compress } from "./compress.ts"
 import { finish } from "./precache.ts"
 
 export default defineConfig({
-  plugins: [react(), finish()],
+  plugins: [react(), finish(), compress()],
   resolve: {
     alias: [
       // The usual build of cbor-x compiles code at run time, which the content security policy forbids.

@@ -4,11 +4,14 @@ import { IndexedDBStorageAdapter } from "@automerge/automerge-repo-storage-index
 
 import { findKube } from "./find.ts"
 import { Link } from "./link.ts"
+import { keepToken, readToken, tokenFor, withoutToken } from "./token.ts"
 
 /** How to connect; everything has a default. */
 export interface Options {
   /** The WebSocket address of the KUBE. Default: what {@link findKube} finds. */
   sync?: string
+  /** A token for the KUBE, which is kept on this device. Default: the one kept, or that of a link in the address. */
+  token?: string
   /** The name of the database on this device. Default: "kube". */
   database?: string
   /** Whether tabs of the same browser sync directly, which they can offline. Default: true. */
@@ -20,13 +23,19 @@ export class Kube {
   readonly repo: Repo
   #link: Link | undefined
   #listeners = new Set<() => void>()
+  #token: string | undefined
+  #offered: string | undefined
 
-  constructor({ sync, database = "kube", tabs = true }: Options) {
+  constructor({ sync, token, database = "kube", tabs = true }: Options) {
+    this.#token = token
     this.repo = new Repo({
       storage: new IndexedDBStorageAdapter(database),
       network: tabs && "BroadcastChannel" in globalThis ? [new BroadcastChannelNetworkAdapter()] : [],
     })
     void this.#connect(sync)
+    if (!("location" in globalThis)) return
+    this.#readAddress()
+    addEventListener("hashchange", () => this.#readAddress())
   }
 
   /** The connection; none while the KUBE is being looked for. */
@@ -40,13 +49,52 @@ export class Kube {
     return () => void this.#listeners.delete(listener)
   }
 
-  async #connect(sync: string | undefined): Promise<void> {
-    const link = new Link(sync ?? (await findKube()))
+  /** Connects with this token from now on, and keeps it on this device. */
+  useToken(token: string): void {
+    this.#token = token
+    if (!this.#link) return
+    keepToken(this.#link.sync, token)
+    this.#link.use(token)
+  }
+
+  /**
+   * Connects with this token if it helps: when this device has none, or the KUBE does not let it in with the one it has.
+   *
+   * So a link that somebody sends cannot take a token away that is good.
+   */
+  offerToken(token: string): void {
+    this.#offered = token
+    this.#tryOffered()
+  }
+
+  #tryOffered(): void {
+    if (this.#offered === undefined || !this.#link) return
+    if (tokenFor(this.#link.sync) !== undefined && this.#link.denied === undefined) return
+    const token = this.#offered
+    this.#offered = undefined
+    this.useToken(token)
+  }
+
+  /** A token that a link brings leaves the address: no bookmark and no picture of the screen gives it away. */
+  #readAddress(): void {
+    const token = readToken()
+    if (token === undefined) return
+    history.replaceState(history.state, "", withoutToken())
+    dispatchEvent(new HashChangeEvent("hashchange"))
+    this.offerToken(token)
+  }
+
+  async #connect(address: string | undefined): Promise<void> {
+    const sync = address ?? (await findKube())
+    if (this.#token !== undefined) keepToken(sync, this.#token)
+    const link = new Link(sync, tokenFor(sync))
     this.#link = link
     link.listen(() => {
+      this.#tryOffered()
       // When the repo has taken in the message that we saw first.
       setTimeout(() => this.#listeners.forEach(listener => listener()))
     })
+    this.#tryOffered()
     this.repo.networkSubsystem.addNetworkAdapter(link)
     // Leaving the network does not close a connection by itself: try a new one, which tells.
     globalThis.addEventListener?.("offline", () => link.renew())

@@ -11,11 +11,15 @@ export function shareLink(document: AutomergeUrl, page: string = location.href):
   return link.href
 }
 
-/** Returns the document that a share link, its fragment, or a bare Automerge URL names; nothing when it names none. */
+/**
+ * Returns the document that a share link, its fragment, or a bare Automerge URL names; nothing when it names none.
+ *
+ * More may follow the name after a `&`: a token, say.
+ */
 export function readShareLink(text: string = location.hash): AutomergeUrl | undefined {
   const name = text.trim().replace(/^[^#]*#/, "")
   try {
-    const decoded = decodeURIComponent(name)
+    const decoded = decodeURIComponent(name).split("&")[0]
     return isValidAutomergeUrl(decoded) ? decoded : undefined
   } catch {
     return undefined

@@ -2,14 +2,16 @@
 
 /** What is known about one document. */
 export interface Facts {
-  /** The connection to the KUBE. */
-  link: "trying" | "connected" | "offline"
+  /** The connection to the KUBE: `denied` when it is there, and does not let us in. */
+  link: "trying" | "connected" | "offline" | "denied"
   /** Where our last change is on this device: being written, on its disk, or refused by it. */
   device: "writing" | "kept" | "refused"
   /** Our heads. */
   ours: readonly string[]
   /** The heads that the KUBE last announced; none when it has said nothing in this session. */
   theirs: readonly string[] | undefined
+  /** Whether the KUBE has said that it takes no changes of the document from here. */
+  isReadOnly: boolean
 }
 
 /**
@@ -21,6 +23,8 @@ export interface Facts {
  * - `offline-saved`: no connection, and nothing has changed here since the KUBE announced our heads.
  * - `offline-kept`: no connection; the changes are on the disk of this device.
  * - `offline-writing`: no connection; the changes are on their way to that disk.
+ * - `denied`: the KUBE does not let us in; the changes are on the disk of this device, or on their way there.
+ * - `read-only`: connected, and the KUBE does not take our changes; they are on the disk of this device, or on their way there.
  * - `refused`: this device cannot keep the changes, and the KUBE has not announced them.
  */
 export type Status =
@@ -30,14 +34,17 @@ export type Status =
   | "offline-saved"
   | "offline-kept"
   | "offline-writing"
+  | "denied"
+  | "read-only"
   | "refused"
 
 /** Says what the facts allow to say. */
-export function judge({ link, device, ours, theirs }: Facts): Status {
+export function judge({ link, device, ours, theirs, isReadOnly }: Facts): Status {
   const isSaved = theirs !== undefined && sameHeads(ours, theirs)
   if (link === "connected" && isSaved) return "saved"
   if (device === "refused" && !isSaved) return "refused"
-  if (link === "connected") return "saving"
+  if (link === "connected") return isReadOnly ? "read-only" : "saving"
+  if (link === "denied") return "denied"
   if (link === "trying") return "connecting"
   if (isSaved) return "offline-saved"
   return device === "kept" ? "offline-kept" : "offline-writing"
@@ -55,6 +62,8 @@ const SENTENCES: Record<Status, string> = {
   "offline-saved": "Offline · all saved on your KUBE",
   "offline-kept": "Offline · kept on this device",
   "offline-writing": "Offline · saving on this device…",
+  denied: "Your KUBE does not let this device in · kept here only",
+  "read-only": "You may only read here · your changes stay on this device",
   refused: "Not saved: this device cannot store changes",
 }
 

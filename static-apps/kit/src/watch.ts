@@ -74,10 +74,11 @@ export class Watch {
   #judge(): void {
     const { link } = this.kube
     const status = judge({
-      link: link?.connected ? "connected" : !link || link.trying ? "trying" : "offline",
+      link: link?.connected ? "connected" : !link || link.trying ? "trying" : link.denied ? "denied" : "offline",
       device: this.#device,
       ours: this.#ours(),
       theirs: link?.announced(this.handle.documentId),
+      isReadOnly: link?.refused(this.handle.documentId) !== undefined,
     })
     if (status === this.#status) return
     this.#status = status

@@ -2,7 +2,7 @@ import { expect, test } from "vitest"
 
 import { judge, sentence, type Facts, type Status } from "../src/index.ts"
 
-const facts = (some: Partial<Facts>): Facts => ({ link: "connected", device: "kept", ours: ["b", "a"], theirs: ["a", "b"], ...some })
+const facts = (some: Partial<Facts>): Facts => ({ link: "connected", device: "kept", ours: ["b", "a"], theirs: ["a", "b"], isReadOnly: false, ...some })
 
 test.each<[Status, Partial<Facts>]>([
   ["saved", {}],
@@ -18,6 +18,11 @@ test.each<[Status, Partial<Facts>]>([
   ["offline-kept", { link: "offline", theirs: ["a"] }],
   ["offline-kept", { link: "offline", theirs: undefined }],
   ["offline-writing", { link: "offline", theirs: undefined, device: "writing" }],
+  ["denied", { link: "denied", theirs: undefined }],
+  ["denied", { link: "denied" }],
+  ["read-only", { theirs: ["a"], isReadOnly: true }],
+  ["saved", { isReadOnly: true }],
+  ["refused", { link: "denied", theirs: undefined, device: "refused" }],
   ["refused", { link: "offline", theirs: undefined, device: "refused" }],
   ["refused", { theirs: ["a"], device: "refused" }],
 ])("%s is what %j allow to claim", (status, some) => {

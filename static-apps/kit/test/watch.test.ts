@@ -1,10 +1,11 @@
 import "fake-indexeddb/auto"
-import { Repo, type DocHandle, type Message } from "@automerge/automerge-repo"
+import { cbor, Repo, type DocHandle, type Message } from "@automerge/automerge-repo"
 import { WebSocketServerAdapter } from "@automerge/automerge-repo-network-websocket"
 import { afterEach, expect, test, vi } from "vitest"
-import { WebSocketServer } from "ws"
+import { type WebSocket, WebSocketServer } from "ws"
 
 import { connect, Watch, type Status } from "../src/index.ts"
+import { keepToken } from "../src/token.ts"
 
 interface List {
   items: string[]
@@ -159,3 +160,61 @@ test("a device that cannot store is not said to keep anything", async () => {
   await becomes(watch, "refused")
   watch.end()
 })
+
+/** A KUBE that lets in one token, and takes no changes. */
+class Guarded {
+  readonly sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" })
+  readonly asked: (string | null)[] = []
+
+  constructor(token: string) {
+    const say = (socket: WebSocket, frame: object) => socket.send(cbor.encode({ senderId: "kube", ...frame }))
+    this.sockets.on("connection", (socket, request) => {
+      const shown = new URL(request.url ?? "", "ws://kube").searchParams.get("token")
+      this.asked.push(shown)
+      socket.on("message", (bytes: Buffer) => {
+        const { type, senderId: targetId, documentId } = cbor.decode(new Uint8Array(bytes)) as Record<string, string>
+        if (type === "sync") return say(socket, { type: "error", targetId, message: `document ${documentId}: only to read` })
+        if (type !== "join") return
+        if (shown === token) return say(socket, { type: "peer", targetId, selectedProtocolVersion: "1", peerMetadata: {} })
+        say(socket, { type: "error", targetId, message: "this KUBE lets in who has a token" })
+        socket.close()
+      })
+    })
+  }
+}
+
+test("who is not let in is told why, comes in with a token, and is told what it may not do", async () => {
+  const token = "kube_sync_right"
+  const guarded = new Guarded(token)
+  await new Promise(resolve => guarded.sockets.once("listening", resolve))
+  const { port } = guarded.sockets.address() as { port: number }
+  const sync = `ws://127.0.0.1:${port}/`
+  const kube = connect({ sync, token: "kube_sync_wrong", database: "guarded", tabs: false })
+  const handle = kube.repo.create<List>({ items: [] })
+  const watch = new Watch(kube, handle)
+  await becomes(watch, "denied")
+  expect(kube.link?.denied).toBe("this KUBE lets in who has a token")
+
+  kube.useToken(token)
+  await becomes(watch, "read-only")
+  expect(kube.link?.denied).toBeUndefined()
+  expect(kube.link?.refused(handle.documentId)).toBe("only to read")
+  expect(guarded.asked[0]).toBe("kube_sync_wrong")
+  expect(guarded.asked.at(-1)).toBe(token)
+
+  // The next time it is known already, and a link with another does not take it away.
+  const next = connect({ sync, database: "guarded", tabs: false })
+  next.offerToken("kube_sync_other")
+  await vi.waitFor(() => expect(next.link?.connected).toBe(true), { timeout: 8000 })
+  expect(guarded.asked.at(-1)).toBe(token)
+
+  // One that is not good any more is replaced by what a link offers.
+  keepToken(sync, "kube_sync_revoked")
+  const late = connect({ sync, database: "guarded", tabs: false })
+  late.offerToken(token)
+  await vi.waitFor(() => expect(late.link?.connected).toBe(true), { timeout: 8000 })
+  expect(guarded.asked.slice(-2)).toEqual(["kube_sync_revoked", token])
+  watch.end()
+  for (const socket of guarded.sockets.clients) socket.terminate()
+  guarded.sockets.close()
+}, 20_000)

@@ -3,16 +3,16 @@ import type { DocHandle } from "@automerge/automerge-repo/slim"
 import { sentence, shareLink, Watch, type Kube, type Status } from "@kube/kit"
 import { useEffect, useMemo, useRef, useState, useSyncExternalStore, type ClipboardEvent, type FormEvent } from "react"
 
+import { Access } from "./access.tsx"
 import { announce } from "./announce.ts"
+import { cut, type Block } from "./blocks.ts"
 import { draft, name as myName, remember, setName } from "./device.ts"
 import { Mark } from "./mark.tsx"
 import { isList, LONGEST, newItem, type List } from "./model.ts"
 import { Pen } from "./pen.ts"
 import type { Person } from "./presence.ts"
-import { Row, type RowActions } from "./row.tsx"
+import { beside, Rows, type RowActions, type Shown } from "./row.tsx"
 import { usePresence } from "./use-presence.ts"
-
-type Shown = "all" | "open" | "done"
 
 /** A list that is open. */
 export function ListPage({ kube, handle }: { kube: Kube; handle: DocHandle<List> }) {
@@ -74,10 +74,16 @@ function Page({ kube, handle, list }: { kube: Kube; handle: DocHandle<List>; lis
     }),
     [pen, say],
   )
-  const editors = new Map(others.flatMap(({ editing, name }) => (editing ? [[editing, name] as const] : [])))
-  const done = list.items.filter(item => item.done)
-  const items = shown === "all" ? list.items : shown === "done" ? done : list.items.filter(item => !item.done)
-  const open = list.items.length - done.length
+  const editors = useMemo(
+    () => new Map(others.flatMap(({ editing, name }) => (editing ? [[editing, name] as const] : []))),
+    [others],
+  )
+  const { items } = list
+  const last = useRef<Block[]>([])
+  const blocks = useMemo(() => (last.current = cut(items, last.current)), [items])
+  const done = items.filter(item => item.done)
+  const open = items.length - done.length
+  const count = { all: items.length, open, done: done.length }[shown]
 
   return (
     <>
@@ -91,7 +97,7 @@ function Page({ kube, handle, list }: { kube: Kube; handle: DocHandle<List>; lis
           <Here others={others} name={name} onName={next => (setName(next), setMyName(next.trim().slice(0, 40)))} />
           <Share url={shareLink(handle.url)} title={title} />
         </div>
-        <NewItem pen={pen} url={handle.url} last={list.items.at(-1)?.id} field={field} />
+        <NewItem pen={pen} url={handle.url} last={items.at(-1)?.id} field={field} />
         <div className="tools" role="group" aria-label="This list">
           <p className="count">
             {open === 1 ? "1 task" : `${open.toLocaleString()} tasks`} to do
@@ -121,14 +127,14 @@ function Page({ kube, handle, list }: { kube: Kube; handle: DocHandle<List>; lis
             Redo
           </button>
         </div>
-        {items.length > 0 ? (
-          <ul className="items" aria-label={title || "Tasks"} onKeyDown={move}>
-            {items.map(item => (
-              <Row key={item.id} item={item} actions={actions} editor={editors.get(item.id)} />
+        {count > 0 ? (
+          <div role="list" className="items" aria-label={title || "Tasks"} onKeyDown={move}>
+            {blocks.map(block => (
+              <Rows key={block.key} block={block} shown={shown} actions={actions} editors={editors} />
             ))}
-          </ul>
+          </div>
         ) : (
-          <p className="quiet empty">{list.items.length ? "Nothing here." : "Nothing to do yet."}</p>
+          <p className="quiet empty">{items.length ? "Nothing here." : "Nothing to do yet."}</p>
         )}
       </main>
       <footer>
@@ -158,12 +164,12 @@ function shortcut(event: KeyboardEvent, pen: Pen, field: HTMLInputElement | null
 }
 
 /** The keyboard in the rows. */
-function move(event: React.KeyboardEvent<HTMLUListElement>): void {
+function move(event: React.KeyboardEvent): void {
   const target = event.target as HTMLElement
-  const row = target.closest("li")
+  const row = target.closest(".row")
   if (!row || target.matches("textarea")) return
   const kind = target.matches("input") ? "input" : target.matches(".remove") ? ".remove" : ".text"
-  const to = event.key === "ArrowDown" ? row.nextElementSibling : event.key === "ArrowUp" ? row.previousElementSibling : null
+  const to = event.key === "ArrowDown" || event.key === "ArrowUp" ? beside(row, event.key === "ArrowDown") : undefined
   if (to) {
     event.preventDefault()
     to.querySelector<HTMLElement>(kind)?.focus()
@@ -178,11 +184,10 @@ function move(event: React.KeyboardEvent<HTMLUListElement>): void {
 
 /** Before a row with the focus goes: the focus goes to the next, the one before, or the field. */
 function focusBeside(id: string, field: HTMLElement | null): void {
-  const row = document.activeElement?.closest("li")
+  const row = document.activeElement?.closest<HTMLElement>(".row")
   if (row?.dataset["id"] !== id) return
-  const beside = row.nextElementSibling ?? row.previousElementSibling
-  const next = beside?.querySelector<HTMLElement>("input") ?? field
-  next?.focus()
+  const next = beside(row, true) ?? beside(row, false)
+  ;(next?.querySelector("input") ?? field)?.focus()
 }
 
 function SavedOrNot({ kube, handle }: { kube: Kube; handle: DocHandle<List> }) {
@@ -201,17 +206,21 @@ function SavedOrNot({ kube, handle }: { kube: Kube; handle: DocHandle<List> }) {
     }
   }, [kube, handle])
   const status = useSyncExternalStore<Status>(watch?.subscribe ?? never, () => watch?.current ?? "connecting")
-  const grave = status.startsWith("offline") ? "offline" : status === "refused" ? "refused" : "online"
+  const isRefused = status === "refused" || status === "denied" || status === "read-only"
+  const grave = status.startsWith("offline") ? "offline" : isRefused ? status : "online"
   const before = useRef(grave)
   useEffect(() => {
     if (grave !== before.current) announce(grave === "online" ? "Back online." : sentence(status))
     before.current = grave
   }, [grave])
   return (
-    <p className="status" data-status={status}>
-      <span aria-hidden="true" className="dot" />
-      {sentence(status)}
-    </p>
+    <>
+      <p className="status" data-status={status}>
+        <span aria-hidden="true" className="dot" />
+        {sentence(status)}
+      </p>
+      <Access kube={kube} />
+    </>
   )
 }
 

@@ -2,6 +2,7 @@ import type { AutomergeUrl, DocHandle } from "@automerge/automerge-repo/slim"
 import type { Kube } from "@kube/kit"
 import { useEffect, useState } from "react"
 
+import { Access } from "./access.tsx"
 import { ListPage } from "./list.tsx"
 import { Mark } from "./mark.tsx"
 import type { List } from "./model.ts"
@@ -54,7 +55,11 @@ function Missing({ kube }: { kube: Kube }) {
           {at === "offline" && (
             <>
               <h1>This list is not on this device yet.</h1>
-              <p>Your KUBE cannot be reached now. The list opens here as soon as it can.</p>
+              {kube.link?.denied ? (
+                <Access kube={kube} />
+              ) : (
+                <p>Your KUBE cannot be reached now. The list opens here as soon as it can.</p>
+              )}
             </>
           )}
           {at === "unknown" && (

@@ -1,6 +1,10 @@
 import { memo, useLayoutEffect, useRef, useState, type KeyboardEvent } from "react"
 
+import type { Block } from "./blocks.ts"
 import { LONGEST, type Item } from "./model.ts"
+
+/** Which items are seen. */
+export type Shown = "all" | "open" | "done"
 
 /** What a row can ask for; the same object for the life of a list, so that rows are drawn again only when they change. */
 export interface RowActions {
@@ -10,8 +14,34 @@ export interface RowActions {
   edit(item: Item): (text: string | undefined) => void
 }
 
-/** One item. */
-export const Row = memo(function Row({ item, actions, editor }: { item: Item; actions: RowActions; editor: string | undefined }) {
+interface RowsProps {
+  block: Block
+  shown: Shown
+  actions: RowActions
+  /** Who else is editing which item. */
+  editors: ReadonlyMap<string, string>
+}
+
+/** The items of a block: out of sight, they cost nothing, and are still found by search and by screen readers. */
+export const Rows = memo(function Rows({ block, shown, actions, editors }: RowsProps) {
+  const items = block.items.filter(({ done }) => shown === "all" || done === (shown === "done"))
+  if (!items.length) return null
+  return (
+    <div className="block" style={{ containIntrinsicBlockSize: `auto ${items.length * 3}rem` }}>
+      {items.map(item => (
+        <Row key={item.id} item={item} actions={actions} editor={editors.get(item.id)} />
+      ))}
+    </div>
+  )
+})
+
+/** The row after or before another one. */
+export function beside(row: Element, isAfter: boolean): Element | undefined {
+  const rows = row.closest(".items")!.getElementsByClassName("row")
+  return rows[[...rows].indexOf(row) + (isAfter ? 1 : -1)]
+}
+
+const Row = memo(function Row({ item, actions, editor }: { item: Item; actions: RowActions; editor: string | undefined }) {
   const [end, setEnd] = useState<(text: string | undefined) => void>()
   const button = useRef<HTMLButtonElement>(null)
   const name = item.text || "empty task"
@@ -23,7 +53,7 @@ export const Row = memo(function Row({ item, actions, editor }: { item: Item; ac
     })
   }
   return (
-    <li className={item.done ? "done" : undefined} data-id={item.id}>
+    <div role="listitem" className={item.done ? "row done" : "row"} data-id={item.id}>
       <input
         type="checkbox"
         checked={item.done}
@@ -43,7 +73,7 @@ export const Row = memo(function Row({ item, actions, editor }: { item: Item; ac
           <path d="m3.5 3.5 9 9m0-9-9 9" />
         </svg>
       </button>
-    </li>
+    </div>
   )
 })
 
