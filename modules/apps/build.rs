@@ -1,4 +1,6 @@
 //! Packs the apps of `static-apps` into one compressed archive, contents named by their hash, and a table of files.
+//!
+//! Text gets its compressed form beside it, unless the app's own build has made one.
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -7,7 +9,10 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use flate2::{Compression, write::DeflateEncoder};
+use flate2::{
+    Compression,
+    write::{DeflateEncoder, GzEncoder},
+};
 use sha2::{Digest, Sha256};
 
 fn main() {
@@ -35,10 +40,18 @@ fn main() {
         let mut files = Vec::new();
         collect(&root, "", &mut files);
         files.sort();
-        for (path, file) in files {
-            let content = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let mut all = Vec::new();
+        for (path, file) in &files {
+            let content = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let gzip = format!("{path}.gz");
+            if is_text(path) && !files.iter().any(|(path, _)| *path == gzip) {
+                all.extend(compressed(&content).map(|content| (gzip, file, content)));
+            }
+            all.push((path.clone(), file, content));
+        }
+        for (path, file, content) in all {
             let hash: [u8; 32] = Sha256::digest(&content).into();
-            let (size, modified) = (content.len(), modified(&file));
+            let (size, modified) = (content.len(), modified(file));
             table += &format!(
                 "    Bundled {{ app: {name:?}, path: {path:?}, hash: Hash({hash:?}), size: {size}, modified: {modified} }},\n"
             );
@@ -57,6 +70,17 @@ fn main() {
     let archive = archive.into_inner().and_then(DeflateEncoder::finish).expect("memory takes the archive");
     write(&out.join("bundle.tar.deflate"), &archive);
     write(&out.join("bundle.rs"), table.as_bytes());
+}
+
+fn is_text(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(_, end)| ["css", "html", "js", "json", "svg"].contains(&end))
+}
+
+/// The content as gzip, if that is worth a response of its own.
+fn compressed(content: &[u8]) -> Option<Vec<u8>> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    let gzip = gzip.write_all(content).and_then(|()| gzip.finish()).expect("memory takes all");
+    (content.len() >= 1024 && gzip.len() < content.len() / 10 * 9).then_some(gzip)
 }
 
 fn write(path: &Path, content: &[u8]) {

@@ -3,13 +3,14 @@ use std::{borrow::Cow, collections::VecDeque, ops::Range, time::SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use kube_manifest::File;
+use kube_manifest::{Coding, File};
 
 use crate::{
     mime::content_type,
     plan::{Found, Part, Plan},
 };
 
+const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("Accept-Encoding");
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 /// A client may keep everything, and asks each time whether it is still so: an app changes under the same names.
@@ -70,6 +71,7 @@ impl<'a> Answer<'a> {
             }
             Plan::NotModified(found) => {
                 let mut headers = HeaderMap::with_capacity(4);
+                vary(&mut headers, &found);
                 headers.insert(header::ETAG, value(found.etag.0));
                 headers.insert(header::CACHE_CONTROL, NO_CACHE);
                 Self { status: StatusCode::NOT_MODIFIED, headers, content: Content::Empty }
@@ -126,6 +128,10 @@ impl<'a> Answer<'a> {
     fn file(status: StatusCode, found: Found<'a>, now: SystemTime) -> Self {
         let mut headers = HeaderMap::with_capacity(10);
         headers.insert(header::CONTENT_TYPE, content_type(&found.path));
+        if let Some(coding) = found.coding {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name(coding)));
+        }
+        vary(&mut headers, &found);
         headers.insert(header::CONTENT_LENGTH, found.file.size.into());
         headers.insert(header::ETAG, value(found.etag.0));
         // Not later than the response itself: RFC 9110 section 8.8.2.1.
@@ -169,6 +175,22 @@ impl<'a> Answer<'a> {
     }
 }
 
+/// Tells caches what the form of a file depends on, whichever they got.
+fn vary(headers: &mut HeaderMap, found: &Found<'_>) {
+    if found.varies {
+        headers.insert(header::VARY, ACCEPT_ENCODING);
+    }
+}
+
+/// As the registry of content codings has it.
+fn name(coding: Coding) -> &'static str {
+    match coding {
+        Coding::Brotli => "br",
+        Coding::Zstd => "zstd",
+        Coding::Gzip => "gzip",
+    }
+}
+
 fn content_range(range: &Range<u64>, file: &File) -> String {
     format!("bytes {}-{}/{}", range.start, range.end - 1, file.size)
 }
@@ -193,7 +215,8 @@ mod tests {
     }
 
     fn found(file: &File) -> Found<'_> {
-        Found { path: "a.css".into(), file, etag: Etag(format!("\"{}\"", file.hash)) }
+        let etag = Etag(format!("\"{}\"", file.hash));
+        Found { path: "a.css".into(), file, coding: None, varies: false, etag }
     }
 
     #[test]
@@ -213,6 +236,30 @@ mod tests {
         ] {
             assert_eq!(answer.headers[name], want);
         }
+    }
+
+    #[test]
+    fn an_encoded_file_says_how_and_every_form_says_that_there_are_others() {
+        let file = file(7);
+        for (coding, name) in [
+            (None, None),
+            (Some(Coding::Brotli), Some("br")),
+            (Some(Coding::Zstd), Some("zstd")),
+            (Some(Coding::Gzip), Some("gzip")),
+        ] {
+            let found = Found { coding, varies: true, ..found(&file) };
+            for plan in [
+                Plan::File(found.clone(), Part::Whole),
+                Plan::File(found.clone(), Part::Single(0..2)),
+                Plan::OwnMissing(found.clone()),
+            ] {
+                let headers = Answer::to(plan, NOW).headers;
+                assert_eq!(headers.get("content-encoding").map(|value| value.to_str().unwrap()), name);
+                assert_eq!((&headers["vary"], &headers["content-type"]), (&ACCEPT_ENCODING, &content_type("a.css")));
+            }
+            assert_eq!(Answer::to(Plan::NotModified(found), NOW).headers["vary"], "Accept-Encoding");
+        }
+        assert!(!Answer::to(Plan::File(found(&file), Part::Whole), NOW).headers.contains_key("vary"));
     }
 
     #[test]

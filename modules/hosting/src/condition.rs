@@ -10,6 +10,8 @@ pub(crate) struct Validators<'a> {
     pub etag: &'a str,
     /// When the file was last changed.
     pub modified: SystemTime,
+    /// Whether there are several forms of the file, which may well have been changed at the same time.
+    pub varies: bool,
 }
 
 /// What the conditions of a request come to.
@@ -52,7 +54,7 @@ impl Validators<'_> {
         match value.to_str() {
             // Strong comparison: a weak tag never matches.
             Ok(tag) if tag.contains('"') => tag == self.etag,
-            Ok(_) => date(headers, header::IF_RANGE) == Some(self.seconds()),
+            Ok(_) => !self.varies && date(headers, header::IF_RANGE) == Some(self.seconds()),
             Err(_) => false,
         }
     }
@@ -103,7 +105,8 @@ mod tests {
 
     fn validators() -> Validators<'static> {
         // Half a second past `AT`, as file times are.
-        Validators { etag: "\"a\"", modified: SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_500) }
+        let modified = SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_500);
+        Validators { etag: "\"a\"", modified, varies: false }
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -165,6 +168,14 @@ mod tests {
             assert_eq!(validators().range_counts(&headers(&[("if-range", value)])), counts, "{value}");
         }
         assert!(validators().range_counts(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_date_does_not_tell_one_form_of_a_file_from_another() {
+        let validators = Validators { varies: true, ..validators() };
+        for (value, counts) in [("\"a\"", true), (AT, false)] {
+            assert_eq!(validators.range_counts(&headers(&[("if-range", value)])), counts, "{value}");
+        }
     }
 
     proptest! {

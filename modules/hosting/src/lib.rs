@@ -10,7 +10,7 @@
 //! - A request gets the app that its host names, or a refusal; never another app.
 //! - Nothing outside of the app's manifest is ever served, however the path is written.
 //! - A response is of one version, complete or visibly cut off: never wrong bytes.
-//! - Conditions and ranges mean what RFC 9110 says. An entity tag is the content's hash.
+//! - Conditions, ranges and codings mean what RFC 9110 says. An entity tag is the content's hash, encoded or not.
 //! - Every connection, head, body and buffer has a bound in number, size and time; what exceeds one harms itself alone.
 //! - A reload keeps the listeners that stay, and the connections on all of them. A stop finishes what was begun.
 //!
@@ -25,6 +25,7 @@
 //!                         |  discovery: what a page may ask of this KUBE              (pure)
 //!                         |  path:   escaped path  -> path of a manifest               (pure)
 //!                         |  plan:   app + request -> file, range, condition, redirect (pure)
+//!                         |  coding: file + client -> the file or an encoded form      (pure)
 //!                         |  answer: plan          -> status, headers, pieces          (pure)
 //!                         v
 //!                       contents: memory for small files, blobs on disk for others -> body
@@ -40,7 +41,7 @@
 //! - It neither makes certificates nor knows how they come about.
 //! - It does not look at the disk to find a file: a manifest says what there is.
 //! - It does not speak HTTP/2 without TLS, nor WebSocket over HTTP/2: browsers then use HTTP/1.1 for it.
-//! - It compresses nothing yet; that belongs into the manifest, once for each version.
+//! - It compresses nothing: it serves the `.br`, `.zst` and `.gz` that lie beside a file, so that nobody waits for it.
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
@@ -51,6 +52,7 @@ use tokio::sync::watch;
 mod accept;
 mod answer;
 mod body;
+mod coding;
 mod condition;
 mod config;
 mod connection;

@@ -2,10 +2,11 @@
 use std::{borrow::Cow, fmt::Write, ops::Range};
 
 use http::{HeaderMap, Method, header};
-use kube_manifest::{File, Missing, Site};
+use kube_manifest::{Coding, Entry, File, Missing, Site};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::{
+    coding,
     condition::{Validators, Verdict},
     path::{self, Refused},
     range::{self, Asked},
@@ -46,13 +47,25 @@ pub(crate) enum Plan<'a> {
     NotAllowed,
 }
 
-/// A file of the manifest.
+/// A file of the manifest, in the form that the client gets.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Found<'a> {
     /// Its path, which gives its media type.
     pub path: Cow<'a, str>,
+    /// What is sent.
     pub file: &'a File,
+    /// How that is encoded.
+    pub coding: Option<Coding>,
+    /// Whether another client may get another form.
+    pub varies: bool,
     pub etag: Etag,
+}
+
+impl<'a> Found<'a> {
+    fn new(path: Cow<'a, str>, entry: &'a Entry, headers: &HeaderMap) -> Self {
+        let (file, coding) = coding::choose(entry, headers);
+        Self { path, file, coding, varies: !entry.encoded.is_empty(), etag: Etag::of(file) }
+    }
 }
 
 /// How much of a file.
@@ -110,18 +123,18 @@ pub(crate) fn plan<'a>(site: &'a Site, ask: &Ask<'a>) -> Plan<'a> {
     let path = match path::decode(ask.path) {
         Ok(path) => path,
         Err(Refused::Malformed) => return Plan::Malformed,
-        Err(Refused::Hidden) => return missing(site),
+        Err(Refused::Hidden) => return missing(site, ask),
     };
     if path.is_empty() || path.ends_with('/') {
         let index: Cow<'_, str> =
             if path.is_empty() { "index.html".into() } else { format!("{path}index.html").into() };
-        return match site.manifest.file(&index) {
-            Some(file) => found(index, file, ask),
+        return match site.manifest.entry(&index) {
+            Some(entry) => found(index, entry, ask),
             None => fallback(site, &path, ask),
         };
     }
-    if let Some(file) = site.manifest.file(&path) {
-        return found(path, file, ask);
+    if let Some(entry) = site.manifest.entry(&path) {
+        return found(path, entry, ask);
     }
     if site.manifest.file(&format!("{path}/index.html")).is_some() {
         return Plan::Moved(with_slash(&path, ask.query));
@@ -129,9 +142,9 @@ pub(crate) fn plan<'a>(site: &'a Site, ask: &Ask<'a>) -> Plan<'a> {
     fallback(site, &path, ask)
 }
 
-fn found<'a>(path: Cow<'a, str>, file: &'a File, ask: &Ask<'_>) -> Plan<'a> {
-    let found = Found { path, file, etag: Etag::of(file) };
-    let validators = Validators { etag: &found.etag.0, modified: file.modified };
+fn found<'a>(path: Cow<'a, str>, entry: &'a Entry, ask: &Ask<'_>) -> Plan<'a> {
+    let found = Found::new(path, entry, ask.headers);
+    let validators = Validators { etag: &found.etag.0, modified: found.file.modified, varies: found.varies };
     match validators.judge(ask.headers) {
         Verdict::Failed => return Plan::Failed,
         Verdict::NotModified => return Plan::NotModified(found),
@@ -140,13 +153,15 @@ fn found<'a>(path: Cow<'a, str>, file: &'a File, ask: &Ask<'_>) -> Plan<'a> {
     // Ranges are of GET alone: RFC 9110 section 14.2.
     let header = ask.headers.get(header::RANGE).filter(|_| *ask.method == Method::GET);
     let asked = match header.map(|header| header.to_str()) {
-        Some(Ok(header)) if validators.range_counts(ask.headers) => range::asked(header, file.size),
+        Some(Ok(header)) if validators.range_counts(ask.headers) => range::asked(header, found.file.size),
         Some(_) | None => Asked::Whole,
     };
     match asked {
         Asked::Whole => Plan::File(found, Part::Whole),
         Asked::Unsatisfiable => Plan::Unsatisfiable(found),
         Asked::Ranges(mut ranges) if ranges.len() == 1 => Plan::File(found, Part::Single(ranges.remove(0))),
+        // A `Content-Encoding` would be of the whole body, and the lines between the parts are not encoded.
+        Asked::Ranges(_) if found.coding.is_some() => Plan::File(found, Part::Whole),
         Asked::Ranges(ranges) => Plan::File(found, Part::Many(ranges)),
     }
 }
@@ -158,15 +173,15 @@ fn fallback<'a>(site: &'a Site, path: &str, ask: &Ask<'_>) -> Plan<'a> {
         Missing::Auto => looks_like_a_page(path) && site.manifest.file("404.html").is_none(),
         Missing::NotFound => false,
     };
-    match site.manifest.file("index.html").filter(|_| index) {
-        Some(file) => found("index.html".into(), file, ask),
-        None => missing(site),
+    match site.manifest.entry("index.html").filter(|_| index) {
+        Some(entry) => found("index.html".into(), entry, ask),
+        None => missing(site, ask),
     }
 }
 
-fn missing(site: &Site) -> Plan<'_> {
-    match site.manifest.file("404.html") {
-        Some(file) => Plan::OwnMissing(Found { path: "404.html".into(), file, etag: Etag::of(file) }),
+fn missing<'a>(site: &'a Site, ask: &Ask<'_>) -> Plan<'a> {
+    match site.manifest.entry("404.html") {
+        Some(entry) => Plan::OwnMissing(Found::new("404.html".into(), entry, ask.headers)),
         None => Plan::Missing,
     }
 }

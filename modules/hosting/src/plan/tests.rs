@@ -27,18 +27,23 @@ fn answer(site: &Site, method: Method, uri: &str, pairs: &[(&'static str, &'stat
     let headers: HeaderMap =
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
     match plan(site, &Ask { method: &method, path, query, headers: &headers }) {
-        Plan::File(found, Part::Whole) => format!("200 {}", found.path),
-        Plan::File(found, part) => format!("206 {} {part:?}", found.path),
-        Plan::OwnMissing(found) => format!("404 {}", found.path),
-        Plan::NotModified(found) => format!("304 {}", found.path),
+        Plan::File(found, Part::Whole) => format!("200 {}", name(&found)),
+        Plan::File(found, part) => format!("206 {} {part:?}", name(&found)),
+        Plan::OwnMissing(found) => format!("404 {}", name(&found)),
+        Plan::NotModified(found) => format!("304 {}", name(&found)),
         Plan::Failed => "412".into(),
-        Plan::Unsatisfiable(found) => format!("416 {}", found.path),
+        Plan::Unsatisfiable(found) => format!("416 {}", name(&found)),
         Plan::Moved(location) => format!("308 {location}"),
         Plan::Malformed => "400".into(),
         Plan::Missing => "404".into(),
         Plan::Options => "204".into(),
         Plan::NotAllowed => "405".into(),
     }
+}
+
+fn name(found: &Found<'_>) -> String {
+    let coding = found.coding.map(|coding| format!(" {coding:?}")).unwrap_or_default();
+    format!("{}{coding}", found.path)
 }
 
 fn get(site: &Site, uri: &str) -> String {
@@ -134,6 +139,60 @@ fn methods_conditions_and_ranges_are_answered() {
         (Method::GET, &[("range", "bytes=0-9"), ("if-none-match", TAG)], "304 app.js"),
     ] {
         assert_eq!(answer(&site, method.clone(), "/app.js", headers), want, "{method} {headers:?}");
+    }
+}
+
+#[test]
+fn encoded_forms_have_conditions_and_ranges_of_their_own() {
+    let file = |hash, size| File {
+        hash: Hash([hash; 32]),
+        size,
+        modified: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
+    };
+    let files = [
+        ("404.html", file(4, 100)),
+        ("404.html.gz", file(5, 50)),
+        ("app.js", file(1, 100)),
+        ("app.js.br", file(2, 30)),
+        ("app.js.gz", file(3, 40)),
+        ("docs/index.html", file(6, 100)),
+        ("docs/index.html.br", file(7, 50)),
+    ];
+    let manifest = files.into_iter().map(|(path, file)| (path.to_owned(), file)).collect();
+    let site = Site { name: "shop".into(), manifest, missing: Missing::Auto, blobs: Path::new("/blobs").into() };
+    const ITSELF: &str = "\"0101010101010101010101010101010101010101010101010101010101010101\"";
+    const BROTLI: &str = "\"0202020202020202020202020202020202020202020202020202020202020202\"";
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let any = ("accept-encoding", "gzip, br");
+    for (uri, headers, want) in [
+        ("/app.js", &[][..], "200 app.js"),
+        ("/app.js", &[any], "200 app.js Brotli"),
+        ("/app.js", &[("accept-encoding", "gzip")], "200 app.js Gzip"),
+        ("/app.js.br", &[any], "200 app.js.br"),
+        ("/docs/", &[any], "200 docs/index.html Brotli"),
+        ("/docs", &[any], "308 /docs/"),
+        ("/nothing", &[any], "404 404.html Gzip"),
+        ("/.env", &[any], "404 404.html Gzip"),
+        ("/nothing", &[], "404 404.html"),
+        ("/app.js", &[any, ("if-none-match", BROTLI)], "304 app.js Brotli"),
+        ("/app.js", &[any, ("if-none-match", ITSELF)], "200 app.js Brotli"),
+        ("/app.js", &[("if-none-match", ITSELF)], "304 app.js"),
+        ("/app.js", &[("if-none-match", BROTLI)], "200 app.js"),
+        ("/app.js", &[any, ("if-match", ITSELF)], "412"),
+        ("/app.js", &[any, ("range", "bytes=-1")], "206 app.js Brotli Single(29..30)"),
+        ("/app.js", &[("range", "bytes=-1")], "206 app.js Single(99..100)"),
+        ("/app.js", &[any, ("range", "bytes=30-")], "416 app.js Brotli"),
+        ("/app.js", &[any, ("range", "bytes=0-0,5-6")], "200 app.js Brotli"),
+        ("/app.js", &[("range", "bytes=0-0,5-6")], "206 app.js Many([0..1, 5..7])"),
+        ("/app.js", &[any, ("range", "bytes=0-9"), ("if-range", BROTLI)], "206 app.js Brotli Single(0..10)"),
+        ("/app.js", &[any, ("range", "bytes=0-9"), ("if-range", ITSELF)], "200 app.js Brotli"),
+        ("/app.js", &[any, ("range", "bytes=0-9"), ("if-range", DATE)], "200 app.js Brotli"),
+        ("/app.js.br", &[any, ("range", "bytes=0-9"), ("if-range", DATE)], "206 app.js.br Single(0..10)"),
+    ] {
+        assert_eq!(answer(&site, Method::GET, uri, headers), want, "{uri} {headers:?}");
+        let head = answer(&site, Method::HEAD, uri, headers);
+        let whole = want.replace("206", "200").replace("416", "200");
+        assert!(whole.starts_with(&head), "HEAD {uri} {headers:?}: {head}");
     }
 }
 

@@ -189,6 +189,47 @@ async fn whole_files_and_ranges_are_exact_from_memory_and_from_disk() {
 }
 
 #[tokio::test]
+async fn an_encoded_form_is_sent_to_whoever_can_read_it() {
+    let content: Vec<u8> = (0..300_000u32).map(|n| (n * 7 + n / 251) as u8).collect();
+    let form = &content[..100_000];
+    for cached_file in [bytesize::ByteSize::kib(4), bytesize::ByteSize::mib(4)] {
+        let world = World::new(Config { cached_file, ..config() }).await;
+        world.publish(&[("app.wasm", &content), ("app.wasm.br", form)]);
+        for way in EVERY_WAY {
+            let mut client = world.client(way).await;
+            let url = "https://shop.kube.test/app.wasm";
+            let brotli = ("accept-encoding", "gzip, br");
+            let got = client.ask("GET", url, &[brotli]).await;
+            assert_eq!((got.status.as_u16(), got.header("content-encoding")), (200, "br"));
+            assert_eq!((got.header("content-type"), got.header("content-length")), ("application/wasm", "100000"));
+            assert!(got.body == form, "{way:?} {cached_file}");
+            let head = client.ask("HEAD", url, &[brotli]).await;
+            assert_eq!(
+                (&head.headers["etag"], &head.headers["content-length"]),
+                (&got.headers["etag"], &got.headers["content-length"])
+            );
+
+            let itself = client.ask("GET", url, &[]).await;
+            assert!(itself.body == content && itself.header("content-encoding").is_empty());
+            assert_ne!(itself.header("etag"), got.header("etag"));
+            let own = client.ask("GET", &format!("{url}.br"), &[brotli]).await;
+            assert!(
+                own.body == form && !own.headers.contains_key("content-encoding") && !own.headers.contains_key("vary")
+            );
+
+            let part = client.ask("GET", url, &[brotli, ("range", "bytes=90000-")]).await;
+            assert_eq!((part.status.as_u16(), part.header("content-range")), (206, "bytes 90000-99999/100000"));
+            assert!(part.body == form[90_000..] && part.header("content-encoding") == "br");
+            let same = client.ask("GET", url, &[brotli, ("if-none-match", got.header("etag"))]).await;
+            assert_eq!((same.status.as_u16(), same.header("content-encoding")), (304, ""));
+            for got in [got, head, itself, part, same] {
+                assert_eq!(got.header("vary"), "Accept-Encoding");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_new_version_is_served_at_once_on_open_connections() {
     let world = World::new(config()).await;
     let mut client = world.client(Way::Two).await;
