@@ -7,9 +7,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::{self, Environment, Loaded, Unusable},
-    init,
+    init, new,
     outcome::Outcome,
-    run, terminal,
+    run, terminal, token,
 };
 
 /// Hosting for a small team in one program: apps with TLS, and an always-on ECHO peer.
@@ -48,8 +48,17 @@ enum Command {
     },
     /// Write a config for this machine, check it, and say what is left to do
     Init(init::Answers),
+    /// Write a small app that syncs, to make your own, into a new folder
+    New {
+        /// The folder; its last part is the name of the app
+        #[arg(value_name = "NAME")]
+        folder: PathBuf,
+    },
     /// Say how browsers and tools come to trust the local certificate authority
     Trust,
+    /// Make, list and revoke tokens: what lets programs and people in
+    #[command(subcommand)]
+    Token(token::Command),
     /// Hold a fire drill: make one module of the running KUBE panic, and see it heal
     Drill {
         /// The module, as `kube status` names it
@@ -69,6 +78,11 @@ impl Cli {
                 Ok(())
             }
             Command::Init(answers) => return init::init(answers, file, &environment),
+            Command::New { folder } => {
+                // A config with problems is no reason not to begin; it only says where the app goes in the end.
+                let loaded = config::load(file.as_deref(), &environment).ok();
+                return new::new(&folder, loaded.as_ref().map(|loaded| &loaded.config));
+            }
             Command::Run => match load(file.as_deref(), &environment) {
                 Ok(loaded) => return run::run(loaded, environment).await,
                 Err(outcome) => return outcome,
@@ -86,6 +100,7 @@ impl Cli {
                 Err(outcome) => return outcome,
             },
             Command::Status { json } => status(&socket(file.as_deref(), &environment), json).await,
+            Command::Token(command) => token::execute(command, &socket(file.as_deref(), &environment)).await,
             Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,
         };
         match result {

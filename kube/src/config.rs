@@ -8,6 +8,7 @@ pub mod later;
 pub mod source;
 
 use std::{
+    collections::BTreeMap,
     fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -45,6 +46,8 @@ pub struct Config {
     pub dns: later::Dns,
     /// The always-on peer.
     pub echo: echo::Config,
+    /// Tokens.
+    pub tokens: tokens::Config,
     /// The Prometheus page.
     pub metrics: metrics::Config,
     /// The admin socket.
@@ -239,13 +242,28 @@ impl Config {
         self.hosting.home.clone_from(&self.home);
         self.tls.domain.clone_from(&domain);
         self.tls.data = self.data.join("tls");
+        self.echo.pages = self.public_pages();
         self.echo.domain = domain;
         self.echo.data = self.data.join("echo");
+        self.tokens.data = self.data.join("tokens");
         self.admin.socket = admin::socket_path(
             environment.runtime_directory.as_deref(),
             environment.runtime_home.as_deref(),
             &self.data,
         );
+    }
+}
+
+impl Config {
+    /// The hosts of the apps whose pages sync without a token, and the space of each: `app.NAME`, which no person can name.
+    fn public_pages(&self) -> BTreeMap<String, String> {
+        let apps = self.apps.apps.iter().filter(|(_, app)| app.sync == apps::Audience::Public);
+        let hosts = apps.flat_map(|(name, _)| {
+            let at_home = (name.as_str() == self.home).then(|| self.domain.to_string());
+            let hosts = at_home.into_iter().chain([format!("{name}.{}", self.domain)]);
+            hosts.map(move |host| (host, format!("app.{name}")))
+        });
+        hosts.collect()
     }
 }
 

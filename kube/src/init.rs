@@ -144,7 +144,7 @@ fn text(answers: &Answers) -> String {
     .ok();
     writeln!(
         text,
-        "# The always-on peer: \"token\" (nobody yet: tokens are not in this version), or \"open\" to everyone.\n[echo]"
+        "# The always-on peer: \"token\" (`kube token create sync` makes one), or \"open\" to everyone.\n[echo]"
     )
     .ok();
     writeln!(

@@ -12,7 +12,7 @@
 //!   main --> cli --> config --> wire --> run --> signals, admin requests, systemd
 //!                               |  ^
 //!                               v  | ports and adapters
-//!                   apps tls echo hosting admin metrics
+//!                   apps tls tokens echo hosting admin metrics
 //! ```
 //!
 //! # What a person can set
@@ -24,10 +24,12 @@ pub mod cli;
 pub mod config;
 mod control;
 mod init;
+mod new;
 mod outcome;
 mod run;
 mod systemd;
 mod terminal;
+mod token;
 pub mod wire;
 
 pub use outcome::Outcome;

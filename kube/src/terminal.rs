@@ -13,7 +13,7 @@ use anstyle::{AnsiColor, Style};
 use crate::config::domain::Domain;
 
 const STRONG: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
+pub(crate) const DIM: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
 const ODD: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
@@ -21,6 +21,11 @@ const BAD: Style = AnsiColor::Red.on_default();
 /// Prints a result.
 pub(crate) fn say(text: impl fmt::Display) {
     println!("{text}");
+}
+
+/// Prints what a person should know, beside a result that a program may read.
+pub(crate) fn note(text: impl fmt::Display) {
+    eprintln!("{text}");
 }
 
 /// Prints what went wrong.

@@ -4,19 +4,21 @@ use std::{
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use admin::Admin;
 use anyhow::Context as _;
 use apps::Apps;
 use echo::Echo;
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
 use hosting::{Hosting, Mount};
 use kube_contract::{Appliance, Limits};
 use kube_manifest::Sites;
 use metrics::Metrics;
 use prometheus::Registry;
 use tls::Tls;
+use tokens::Tokens;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -56,7 +58,9 @@ pub(crate) async fn wire(
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
     let served = Arc::new(Served { domain: config.domain.to_string(), sites: apps.sites() });
     let tls = Tls::bind(&config.tls, served, &registry).context("tls")?;
-    let echo = Echo::bind(&config.echo, &registry).context("echo")?;
+    let tokens = Tokens::bind(&config.tokens, &registry).context("tokens")?;
+    let counter = Arc::new(Counter(tokens.handle()));
+    let echo = Echo::bind(&config.echo, Arc::clone(&counter) as _, &registry).context("echo")?;
     let ports = hosting::Ports {
         sites: apps.sites(),
         certificates: tls.resolver(),
@@ -65,7 +69,7 @@ pub(crate) async fn wire(
     };
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
     let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites()));
-    let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, &registry).context("admin")?;
+    let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, &registry).context("admin")?;
     // Last, because it takes the registry: whatever is measured is registered by now.
     let metrics = Arc::new(Metrics::bind(&config.metrics, registry, appliance.board(), build()).context("metrics")?);
     lead_to(&config.admin.socket, &socket(&config)).context("admin")?;
@@ -73,6 +77,7 @@ pub(crate) async fn wire(
 
     appliance.add(Arc::new(apps), |config: &Config| &config.apps);
     appliance.add(Arc::new(tls), |config| &config.tls);
+    appliance.add(Arc::new(tokens), |config| &config.tokens);
     appliance.add(Arc::new(echo), |config| &config.echo);
     appliance.add(hosting, |config| &config.hosting);
     appliance.add(metrics, |config| &config.metrics);
@@ -152,6 +157,75 @@ impl admin::Control for Control {
     fn drill<'a>(&'a self, module: &'a str) -> BoxFuture<'a, bool> {
         let module = module.to_owned();
         async { self.ask(|answer| Request::Drill(module, answer)).await.unwrap_or_default() }.boxed()
+    }
+}
+
+/// Where tokens are made for people, and shown by clients.
+struct Counter(tokens::Handle);
+
+impl echo::Gatekeeper for Counter {
+    fn admit(&self, token: &echo::TokenHash) -> Result<echo::Grant, echo::Denied> {
+        let token = self.0.check(&tokens::Hash(token.0)).map_err(|denied| match denied {
+            tokens::Denied::Unknown => echo::Denied::Unknown,
+            tokens::Denied::Expired => echo::Denied::Expired,
+        })?;
+        let tokens::Scope::Sync { space, access } = &token.scope;
+        Ok(echo::Grant {
+            space: space.name(),
+            may_write: *access == tokens::Access::Write,
+            until: token.until(),
+            token: Some(token.id().into()),
+        })
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes()
+    }
+}
+
+impl admin::Tokens for Counter {
+    fn create(&self, order: admin::TokenOrder) -> BoxFuture<'_, Result<admin::NewToken, String>> {
+        let create = async move {
+            let admin::TokenScope::Sync { space, access } = order.scope;
+            let access = match access {
+                admin::TokenAccess::Read => tokens::Access::Read,
+                admin::TokenAccess::Write => tokens::Access::Write,
+            };
+            let scope = tokens::Scope::Sync { space: space.parse().map_err(tokens::Wrong::Space)?, access };
+            let label = order.label.map(tokens::Label::try_from).transpose()?;
+            let (token, secret) = self.0.create(scope, label, order.expires_in.map(Duration::from_secs)).await?;
+            Ok(admin::NewToken { status: shown(&token), token: secret.reveal().to_owned() })
+        };
+        create.map_err(|error: tokens::Error| error.to_string()).boxed()
+    }
+
+    fn list(&self) -> Vec<admin::TokenStatus> {
+        self.0.tokens().iter().map(|token| shown(token)).collect()
+    }
+
+    fn revoke<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<admin::TokenStatus>, String>> {
+        async move {
+            let revoked = self.0.revoke(id).await.map_err(|error| error.to_string())?;
+            Ok(revoked.map(|token| shown(&token)))
+        }
+        .boxed()
+    }
+}
+
+/// A token as the admin API shows it.
+fn shown(token: &tokens::Token) -> admin::TokenStatus {
+    let tokens::Scope::Sync { space, access } = &token.scope;
+    let access = match access {
+        tokens::Access::Read => admin::TokenAccess::Read,
+        tokens::Access::Write => admin::TokenAccess::Write,
+    };
+    admin::TokenStatus {
+        id: token.id(),
+        scope: admin::TokenScope::Sync { space: space.name().to_string(), access },
+        label: token.label.clone().map(String::from),
+        created: token.created,
+        expires: token.expires,
+        last_used: token.last_used(),
     }
 }
 

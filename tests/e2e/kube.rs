@@ -121,6 +121,11 @@ impl Home {
 
     /// Starts it as systemd would.
     pub(crate) fn spawn(&self) -> Kube<'_> {
+        self.spawn_with(&[])
+    }
+
+    /// The same, with more environment.
+    pub(crate) fn spawn_with(&self, environment: &[(&str, &str)]) -> Kube<'_> {
         let journal = Journal::default();
         static STARTS: AtomicUsize = AtomicUsize::new(0);
         let socket = self.path(&format!("run/notify-{}", STARTS.fetch_add(1, Ordering::Relaxed)));
@@ -130,6 +135,7 @@ impl Home {
             .arg("run")
             .env("NOTIFY_SOCKET", &socket)
             .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -103,6 +103,69 @@ fn ranges_and_conditions_are_answered_as_http_says() {
 }
 
 #[test]
+fn what_is_compressed_already_is_sent_to_whoever_reads_it() {
+    const COMPRESS: &str = "const fs = require('fs'), zlib = require('zlib')
+        for (const file of process.argv.slice(1)) {
+          fs.writeFileSync(file + '.br', zlib.brotliCompressSync(fs.readFileSync(file)))
+          fs.writeFileSync(file + '.gz', zlib.gzipSync(fs.readFileSync(file)))
+        }";
+    let home = Home::new();
+    let text = "to be, or not to be; ".repeat(1000);
+    home.app("play", &[("index.html", &text), ("act.js", &text)]);
+    let folder = home.path("data/apps/play");
+    let mut node = Command::new("node");
+    let made = node.args(["-e", COMPRESS, "index.html", "act.js"]).current_dir(&folder).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let size = |name: &str| std::fs::metadata(folder.join(name)).unwrap().len().to_string();
+    let kube = home.start();
+    kube.is_served("play", "/act.js.gz");
+    let host = "play.localhost";
+
+    // curl offers what it can decode, and decodes it; `/page` is a page of a single-page app.
+    for (path, name) in [("/act.js", "act.js"), ("/page", "index.html")] {
+        let whole = kube.get(host, path);
+        assert_eq!((whole.header("content-encoding"), whole.text()), (None, text.clone()));
+        let got = kube.curl(&["--compressed"], host, path);
+        let coding = got.header("content-encoding").unwrap();
+        let form = format!("{name}.{}", if coding == "gzip" { "gz" } else { coding });
+        assert_eq!((got.text(), got.header("content-length")), (text.clone(), Some(&*size(&form))));
+        assert_eq!(got.header("content-type"), whole.header("content-type"));
+        assert_ne!(got.header("etag"), whole.header("etag"));
+        let tag = format!("If-None-Match: {}", got.header("etag").unwrap());
+        let same = kube.curl(&["--compressed", "-H", &tag], host, path);
+        assert_eq!((same.status, same.body.len()), (304, 0));
+        assert_eq!(kube.curl(&["-H", &tag], host, path).status, 200, "the tag of another form");
+        for answer in [whole, got, same] {
+            assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{answer:#?}");
+        }
+    }
+
+    for (accepts, coding, form) in [
+        ("gzip", Some("gzip"), "act.js.gz"),
+        ("gzip;q=0.5, br;q=0.1", Some("gzip"), "act.js.gz"),
+        ("gzip, br", Some("br"), "act.js.br"),
+        ("identity;q=0, *", Some("br"), "act.js.br"),
+        ("gzip;q=0", None, "act.js"),
+        ("*;q=0", None, "act.js"),
+    ] {
+        for version in ["--http1.1", "--http2"] {
+            let header = format!("Accept-Encoding: {accepts}");
+            let answer = kube.curl(&[version, "-H", &header], host, "/act.js");
+            assert_eq!(answer.header("content-encoding"), coding, "{accepts}");
+            assert_eq!(answer.body, std::fs::read(folder.join(form)).unwrap(), "{accepts}");
+            let head = kube.curl(&[version, "--head", "-H", &header], host, "/act.js");
+            assert_eq!((head.header("content-encoding"), head.header("content-length")), (coding, Some(&*size(form))));
+        }
+    }
+    let part = kube.curl(&["-H", "Accept-Encoding: gzip", "-H", "Range: bytes=2-4"], host, "/act.js");
+    let gzip = std::fs::read(folder.join("act.js.gz")).unwrap();
+    assert_eq!((part.status, &*part.body, part.header("content-encoding")), (206, &gzip[2..5], Some("gzip")));
+    let own = kube.curl(&["-H", "Accept-Encoding: gzip"], host, "/act.js.gz");
+    assert_eq!((own.header("content-encoding"), &own.body), (None, &gzip));
+    kube.stop();
+}
+
+#[test]
 fn nothing_outside_an_app_is_served_by_any_spelling() {
     let home = Home::new();
     home.app("files", &[("index.html", "index"), ("a/b.txt", "b"), (".env", "SECRET"), (".git/config", "SECRET")]);

@@ -150,23 +150,6 @@ fn a_page_of_another_site_is_refused() {
 }
 
 #[test]
-fn token_access_admits_nobody_and_says_so() {
-    let home = Home::with("[echo]\naccess = \"token\"\n");
-    let kube = home.start();
-    let mut client = Client::new(Version::V2, &home);
-    assert_eq!(client.ask("open", json!({"url": sync_url(&kube)}))["status"], 101);
-    client.ask("send", json!({"hex": join("stranger")}));
-    // In the wire's own words, which clients log; and then the end.
-    let said = client.ask("received", json!({"count": 1}))[0].as_str().unwrap().to_owned();
-    for word in ["error", "token"] {
-        let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
-        assert!(said.contains(&hex), "no {word:?} in {said}");
-    }
-    client.ask("closed", json!({}));
-    kube.stop();
-}
-
-#[test]
 fn a_silent_connection_is_asked_whether_it_lives() {
     let home = Home::with("[echo]\nkeep_alive = \"300ms\"\n");
     let kube = home.start();

@@ -70,6 +70,15 @@ fn what_is_written_beats_what_follows_from_the_domain() {
 }
 
 #[test]
+fn pages_of_public_apps_have_a_space_of_their_own() {
+    let pages = |text: &str| config(&format!("domain = \"kube.test\"\nhome = \"shop\"\n{text}")).echo.pages;
+    let public = pages("[apps.shop]\nsync = \"public\"\n[apps.forum]\nsync = \"public\"\n[apps.wiki]\n");
+    let expected = [("forum.kube.test", "app.forum"), ("kube.test", "app.shop"), ("shop.kube.test", "app.shop")];
+    assert_eq!(public, expected.map(|(host, space)| (host.to_owned(), space.to_owned())).into());
+    assert!(pages("[apps.shop]\nsync = \"private\"\n").is_empty());
+}
+
+#[test]
 fn relative_paths_start_at_the_file() {
     let config = config("data = \"state\"\n[apps]\nfolder = \"sites\"\n[dns]\nzones = [\"a.zone\"]\n");
     assert_eq!(config.data, Path::new("/etc/kube/state"));

@@ -7,10 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Method, Request, client::conn::http1, header::HOST};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request,
+    client::conn::http1,
+    header::{CONTENT_TYPE, HOST},
+};
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time::timeout};
 
 /// The longest answer that is read.
@@ -71,7 +75,7 @@ impl Client {
     /// # Errors
     /// Why there is no answer.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::GET, path).await
+        self.ask(Method::GET, path, Bytes::new()).await
     }
 
     /// Asks KUBE to do something.
@@ -79,12 +83,29 @@ impl Client {
     /// # Errors
     /// Why it did not.
     pub async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::POST, path).await
+        self.ask(Method::POST, path, Bytes::new()).await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+    /// Asks KUBE to make something.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub async fn create<T: DeserializeOwned>(&self, path: &str, order: &impl Serialize) -> Result<T, ClientError> {
+        let order = serde_json::to_vec(order).map_err(|error| self.broken(&error))?;
+        self.ask(Method::POST, path, order.into()).await
+    }
+
+    /// Asks KUBE to remove something.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::DELETE, path, Bytes::new()).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
         let stream = self.stream().await?;
-        let (status, body) = match timeout(PATIENCE, exchange(stream, method, path)).await {
+        let (status, body) = match timeout(PATIENCE, exchange(stream, method, path, body)).await {
             Ok(answer) => answer.map_err(|error| self.broken(&*error))?,
             Err(elapsed) => return Err(self.broken(&elapsed)),
         };
@@ -135,9 +156,11 @@ async fn exchange(
     stream: UnixStream,
     method: Method,
     path: &str,
+    body: Bytes,
 ) -> Result<(hyper::StatusCode, Bytes), kube_contract::BoxError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder().method(method).uri(path).header(HOST, "kube").body(Empty::<Bytes>::new())?;
+    let request = Request::builder().method(method).uri(path).header(HOST, "kube");
+    let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(body))?;
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();

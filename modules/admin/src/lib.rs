@@ -8,6 +8,9 @@
 //! | `GET /v1/status` | a [`Status`] |
 //! | `POST /v1/reload` | the names of the modules that changed; 422 with every problem when none did |
 //! | `POST /v1/drill/{module}` | nothing; 404 when there is no such module |
+//! | `GET /v1/tokens` | every [`TokenStatus`], oldest first |
+//! | `POST /v1/tokens` with a [`TokenOrder`] | a [`NewToken`]; 422 when it cannot be made |
+//! | `DELETE /v1/tokens/{id}` | the [`TokenStatus`] that was; 404 when there is no such token |
 //!
 //! Errors are `{"error": "..."}`.
 //!
@@ -19,14 +22,14 @@
 //!
 //! # How it works
 //! ```text
-//!   kube status --> Client ~~ socket ~~> accept --> who is it? --> router --> Control (port) --> the binary
+//!   kube status --> Client ~~ socket ~~> accept --> who is it? --> router --> Control, Tokens (ports) --> the binary
 //! ```
 //!
 //! # What a person can set
 //! Nothing yet: the socket's place follows from the environment and `data` ([`socket_path`]).
 //!
 //! # What it deliberately does not do
-//! It listens on no network. It knows no module: what it may ask is the port [`Control`].
+//! It listens on no network. It knows no module: what it may ask are the ports [`Control`] and [`Tokens`].
 mod client;
 mod config;
 mod error;
@@ -34,6 +37,7 @@ mod metrics;
 mod ports;
 mod routes;
 mod socket;
+mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,6 +59,7 @@ pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
 pub use error::Error;
 pub use ports::{Control, Listener, ModuleStatus, SiteStatus, Status};
+pub use tokens::{NewToken, TokenAccess, TokenOrder, TokenScope, TokenStatus, Tokens};
 
 use metrics::Metrics;
 use socket::Socket;
@@ -77,11 +82,16 @@ impl Admin {
     ///
     /// # Errors
     /// Another KUBE that has it, or the path that cannot be used.
-    pub fn bind(config: &Config, control: Arc<dyn Control>, registry: &Registry) -> Result<Self, Error> {
+    pub fn bind(
+        config: &Config,
+        control: Arc<dyn Control>,
+        tokens: Arc<dyn Tokens>,
+        registry: &Registry,
+    ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         Ok(Self {
             socket: Socket::bind(&config.socket)?,
-            router: routes::router(control, metrics.clone()),
+            router: routes::router(control, tokens, metrics.clone()),
             metrics,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         })

@@ -11,22 +11,27 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{Control, metrics::Metrics};
+use crate::{
+    Control,
+    metrics::Metrics,
+    tokens::{self, Tokens},
+};
 
 type Reins = Arc<dyn Control>;
 
-pub(crate) fn router(control: Reins, metrics: Metrics) -> Router {
+pub(crate) fn router(control: Reins, tokens: Arc<dyn Tokens>, metrics: Metrics) -> Router {
     Router::new()
         .route("/v1/status", get(async |State(control): State<Reins>| Json(control.status())))
         .route("/v1/reload", post(reload))
         .route("/v1/drill/{module}", post(drill))
+        .with_state(control)
+        .merge(tokens::routes(tokens))
         .fallback(async || {
             error(StatusCode::NOT_FOUND, "this KUBE does not know that request: is it an older version?")
         })
         .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "wrong method"))
         .layer(DefaultBodyLimit::max(64 << 10))
         .layer(middleware::from_fn_with_state(metrics, count))
-        .with_state(control)
 }
 
 async fn reload(State(control): State<Reins>) -> Response {
@@ -44,7 +49,7 @@ async fn drill(State(control): State<Reins>, Path(module): Path<String>) -> Resp
     }
 }
 
-fn error(status: StatusCode, message: &str) -> Response {
+pub(crate) fn error(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
 

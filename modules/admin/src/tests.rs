@@ -38,12 +38,43 @@ impl Control for Puppet {
     }
 }
 
+/// Makes one token, and keeps none.
+impl Tokens for Puppet {
+    fn create(&self, order: TokenOrder) -> BoxFuture<'_, Result<NewToken, String>> {
+        async move {
+            let TokenScope::Sync { space, access } = &order.scope;
+            if space != "team" {
+                return Err(format!("{space:?} is not the name of a space"));
+            }
+            assert_eq!((*access, order.label.as_deref(), order.expires_in), (TokenAccess::Read, Some("x"), Some(60)));
+            let status = TokenStatus {
+                id: "0123".into(),
+                scope: order.scope,
+                label: order.label,
+                created: 1,
+                expires: Some(61),
+                last_used: None,
+            };
+            Ok(NewToken { status, token: "kube_sync_x".into() })
+        }
+        .boxed()
+    }
+
+    fn list(&self) -> Vec<TokenStatus> {
+        vec![]
+    }
+
+    fn revoke<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<TokenStatus>, String>> {
+        async move { if id == "broken" { Err("disk full".to_owned()) } else { Ok(None) } }.boxed()
+    }
+}
+
 fn config(folder: &Path) -> Config {
     Config { socket: folder.join("run/admin.sock") }
 }
 
 fn bind(config: &Config) -> Result<Admin, Error> {
-    Admin::bind(config, Arc::new(Puppet), &Registry::new())
+    Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), &Registry::new())
 }
 
 async fn serve(admin: Admin, config: &Config) -> Running<Config> {
@@ -57,7 +88,8 @@ async fn serve(admin: Admin, config: &Config) -> Running<Config> {
 #[tokio::test]
 async fn passes_the_battery() {
     let folder = tempfile::tempdir().unwrap();
-    let bind = async |config: &Config, registry: &Registry| Admin::bind(config, Arc::new(Puppet), registry);
+    let bind =
+        async |config: &Config, registry: &Registry| Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), registry);
     testing::battery(config(folder.path()), bind).await;
 }
 
@@ -76,6 +108,35 @@ async fn the_client_is_answered() {
         (client.get::<()>("/v9/x").await.unwrap_err(), "this KUBE does not know that request: is it an older version?"),
     ] {
         assert_eq!(error.to_string(), expected);
+    }
+    assert!(running.stop().await);
+}
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let running = serve(bind(&config).unwrap(), &config).await;
+    let client = Client::connect(&config.socket).await.unwrap();
+    let order = |space: &str| TokenOrder {
+        scope: TokenScope::Sync { space: space.to_owned(), access: TokenAccess::Read },
+        label: Some("x".to_owned()),
+        expires_in: Some(60),
+    };
+    let made: serde_json::Value = client.create("/v1/tokens", &order("team")).await.unwrap();
+    let expected = serde_json::json!({
+        "id": "0123", "kind": "sync", "space": "team", "access": "read", "label": "x", "created": 1, "expires": 61,
+        "last_used": null, "token": "kube_sync_x",
+    });
+    assert_eq!(made, expected);
+    assert!(client.get::<Vec<TokenStatus>>("/v1/tokens").await.unwrap().is_empty());
+    for (error, expected) in [
+        (client.create::<()>("/v1/tokens", &order("a b")).await.unwrap_err(), "\"a b\" is not the name of a space"),
+        (client.create::<()>("/v1/tokens", &"x").await.unwrap_err(), "invalid type: string \"x\""),
+        (client.delete::<()>("/v1/tokens/77").await.unwrap_err(), "there is no token \"77\": `kube token list`"),
+        (client.delete::<()>("/v1/tokens/broken").await.unwrap_err(), "disk full"),
+    ] {
+        assert!(error.to_string().contains(expected), "{error}");
     }
     assert!(running.stop().await);
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use automerge::ChangeHash;
+use automerge::{Automerge, ChangeHash};
 use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -22,10 +22,14 @@ use crate::{
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
+    reader,
     refused::Refused,
-    replica::{Replica, Sender},
+    replica::{Replica, STORED, Sender},
+    sealed::Sealed,
+    sift::{self, Sifted},
     socket::Link,
-    store::{self, Key, Write},
+    store::{self, Key, Recent, Snapshot, Write},
+    wire::DocumentId,
 };
 
 /// Most messages of one batch: they are stored with one write.
@@ -36,6 +40,14 @@ const HEAVY: u64 = 32 << 10;
 const BEHIND: Duration = Duration::from_millis(100);
 /// Changes up to this size are never compacted, whatever the snapshot's.
 const SMALL_TAIL: u64 = 32 << 10;
+
+/// What a document is sent.
+pub(crate) enum Mail {
+    /// Something from a connection.
+    Input(Box<Input>),
+    /// The news that its changes cannot all be joined.
+    Suspect,
+}
 
 /// What a connection sends to a document.
 pub(crate) struct Input {
@@ -71,7 +83,7 @@ pub(crate) struct Ephemeral {
 }
 
 /// Serves a document until nobody needs it.
-pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Box<Input>>) {
+pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mail>) {
     let _open = Counted::new(&hub.metrics.documents);
     let mut actor = Actor::new(Arc::clone(&hub), key.clone());
     let mut batch = Vec::new();
@@ -109,6 +121,8 @@ struct Actor {
     heads: Vec<ChangeHash>,
     replica: Option<(Replica, Counted)>,
     seats: BTreeMap<u64, Seat>,
+    /// Whether its changes cannot all be joined.
+    is_suspect: bool,
     /// Whether a peer may be waiting for the document, or be behind.
     is_awaited: bool,
     sessions: Sessions,
@@ -116,8 +130,16 @@ struct Actor {
 
 #[derive(Clone, Copy, Default)]
 struct Sizes {
+    /// Whether the store knows the document, though it may have nothing of it but what is set aside.
+    is_stored: bool,
     snapshot: u64,
     tail: u64,
+}
+
+impl Sizes {
+    fn all(self) -> u64 {
+        self.snapshot + self.tail
+    }
 }
 
 /// A peer at the document.
@@ -152,20 +174,27 @@ impl Actor {
             heads: Vec::new(),
             replica: None,
             seats: BTreeMap::new(),
+            is_suspect: false,
             is_awaited: false,
             sessions: Sessions::default(),
         }
     }
 
     /// Takes a batch: what is new is stored with one write, then everyone is answered.
-    async fn take(&mut self, batch: impl Iterator<Item = Box<Input>>) {
+    async fn take(&mut self, batch: impl Iterator<Item = Mail>) {
         let opened = self.open().await;
         let before = self.heads.clone();
         let mut turn = Turn::default();
         // Held until the answers are queued.
         let mut rooms = Vec::new();
-        for input in batch {
-            let Input { link, what, room } = *input;
+        for mail in batch {
+            let Input { link, what, room } = match mail {
+                Mail::Input(input) => *input,
+                Mail::Suspect => {
+                    self.is_suspect = true;
+                    continue;
+                }
+            };
             rooms.push(room);
             match what {
                 What::Left => {
@@ -195,6 +224,9 @@ impl Actor {
         self.answer(&before, &turn).await;
         self.settle();
         self.compact();
+        if mem::take(&mut self.is_suspect) {
+            self.set_aside().await;
+        }
     }
 
     /// Refuses those whose changes are not stored. What the others said is taken for unsaid: they are asked anew.
@@ -224,18 +256,21 @@ impl Actor {
         }
         let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
         let summary = spawn_blocking(move || hub.store.summary(&key)).await;
-        let summary = summary.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?.unwrap_or_default();
-        self.stored = Some(Sizes { snapshot: summary.snapshot, tail: summary.tail });
-        self.heads = summary.heads;
+        let summary = summary.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?;
+        let (is_stored, summary) = (summary.is_some(), summary.unwrap_or_default());
+        self.stored = Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail });
+        if self.heads != summary.heads {
+            // A write that failed was on disk even so.
+            for seat in self.seats.values_mut() {
+                (seat.is_behind, self.is_awaited) = (true, true);
+            }
+            self.heads = summary.heads;
+        }
         Ok(())
     }
 
     fn unreadable(&self, error: &store::Error) -> Refused {
-        self.hub.refusals.say(|| tracing::error!(document = %self.key.document, "{error}"));
-        Refused::new(
-            "unreadable",
-            format!("document {} cannot be read at the moment; try again later", self.key.document),
-        )
+        unreadable(&self.hub, self.key.document, error)
     }
 
     fn sizes(&self) -> Sizes {
@@ -252,16 +287,21 @@ impl Actor {
     ) -> Result<(), Refused> {
         let ours = turn.heads.as_ref().unwrap_or(&self.heads);
         let mut peer = self.seats.get_mut(&link.id).map(|seat| mem::take(&mut seat.peer)).unwrap_or_default();
-        if !message.has_changes() && !Peer::needs_document(ours, &message.head) {
+        if !message.has_changes() && !Peer::needs_tail(ours, &message.head) {
             peer.receive(ours, |_| false, message.head);
         } else {
-            self.decode(turn).await?;
+            let needs_past = self.replica(turn).await?.needs_past(&message);
+            if needs_past {
+                // What is decoded is what is stored.
+                self.save(turn).await?;
+            }
             let (document, waiting) = (self.key.document, self.hub.metrics.changes_waiting.clone());
             let sender = Sender { link: Arc::clone(link), document, waiting };
-            let len = message.len as u64;
+            let len = message.len as u64 + if needs_past { self.sizes().all() } else { 0 };
+            let past = self.past();
             let work = move |replica: &mut Replica| {
-                let fresh = replica.take(&sender, &mut peer, message);
-                (fresh, peer, replica.heads())
+                let fresh = replica.take(&sender, &mut peer, message, &|| past.decode("past"));
+                (fresh, peer, replica.tail().heads().to_vec())
             };
             let (fresh, received, ours) = self.work(len, work).await?;
             let fresh = fresh?;
@@ -286,39 +326,39 @@ impl Actor {
         Ok(())
     }
 
-    /// Decodes the document, if it is not.
-    async fn decode(&mut self, turn: &mut Turn) -> Result<(), Refused> {
-        if self.replica.is_some() {
-            return Ok(());
+    /// What is known of the document, read from disk if need be.
+    async fn replica(&mut self, turn: &mut Turn) -> Result<&mut Replica, Refused> {
+        if self.replica.is_none() {
+            // It was lost within this batch: what came before that is read too.
+            self.save(turn).await?;
+            let mut replica = Replica::default();
+            if self.sizes().is_stored {
+                let recent = self.recent("tail").await?;
+                self.set(&mut replica, &recent)?;
+            }
+            self.replica = Some((replica, Counted::new(&self.hub.metrics.tails)));
         }
-        // It panicked within this batch: what came before that is loaded too.
-        self.save(turn).await?;
-        let replica = if self.heads.is_empty() {
-            Replica::default()
-        } else {
-            let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
-            self.hub.metrics.reads.with_label_values(&["decode"]).inc();
-            let size = self.sizes().snapshot + self.sizes().tail;
-            let permit = if size >= HEAVY { Some(Arc::clone(&hub.heavy).acquire_owned().await) } else { None };
-            let read = move || {
-                let stored = hub.store.read(&key)?.unwrap_or_default();
-                let loaded = Replica::load(&stored);
-                drop(permit);
-                Ok(loaded)
-            };
-            let loaded =
-                spawn_blocking(read).await.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?;
-            loaded.map_err(|error| {
-                let document = self.key.document;
-                self.hub.refusals.say(|| tracing::error!(%document, "a stored document cannot be decoded: {error}"));
-                Refused::new("undecodable", format!("document {document} is damaged in this peer's store"))
-            })?
-        };
-        self.replica = Some((replica, Counted::new(&self.hub.metrics.documents_decoded)));
-        Ok(())
+        self.replica.as_mut().map(|(replica, _)| replica).ok_or_else(stopping)
     }
 
-    /// Works with the decoded document; a panic costs the document's memory, not more.
+    /// What is stored, but for the snapshot.
+    async fn recent(&self, what_for: &str) -> Result<Recent, Refused> {
+        self.hub.metrics.reads.with_label_values(&[what_for]).inc();
+        let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
+        let recent = spawn_blocking(move || hub.store.recent(&key)).await;
+        Ok(recent.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?.unwrap_or_default())
+    }
+
+    /// Has a replica follow what is stored.
+    fn set(&self, replica: &mut Replica, recent: &Recent) -> Result<(), Refused> {
+        replica.follow(recent).map_err(|error| damaged(&self.hub, self.key.document, &error))
+    }
+
+    fn past(&self) -> Past {
+        Past { hub: Arc::clone(&self.hub), key: self.key.clone() }
+    }
+
+    /// Works with the replica; a panic costs what is in memory of the document, not more.
     async fn work<T: Send + 'static>(
         &mut self,
         len: u64,
@@ -329,33 +369,43 @@ impl Actor {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut replica)));
             done.map(|done| (replica, done))
         };
-        let done = if len.max(self.sizes().snapshot + self.sizes().tail) >= HEAVY {
-            let permit = Arc::clone(&self.hub.heavy).acquire_owned().await;
-            let done = spawn_blocking(guarded).await.map_err(|_| stopping())?;
-            drop(permit);
-            done
-        } else {
-            guarded()
-        };
+        let done = self.beside(len, guarded).await?;
         let (replica, done) = done.map_err(|_| {
             let document = self.key.document;
-            self.hub.refusals.say(|| tracing::error!(%document, "automerge panicked; the document is loaded again"));
+            self.hub.refusals.say(|| tracing::error!(%document, "automerge panicked; the document is read again"));
             Refused::new("panic", format!("document {document}: the message could not be processed"))
         })?;
-        if !replica.is_broken() {
-            self.replica = Some((replica, counted));
-        }
+        self.replica = Some((replica, counted));
         Ok(done)
+    }
+
+    /// Does what is about `len` bytes: beside the tasks that serve others, if that is much.
+    async fn beside<T: Send + 'static>(
+        &self,
+        len: u64,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        if len < HEAVY {
+            return Ok(work());
+        }
+        let permit = Arc::clone(&self.hub.heavy).acquire_owned().await;
+        let done = spawn_blocking(work).await.map_err(|_| stopping());
+        drop(permit);
+        done
     }
 
     /// Puts what is new on disk.
     async fn save(&mut self, turn: &mut Turn) -> Result<(), Refused> {
-        let fresh = &turn.fresh[turn.saved..];
+        let fresh = &mut turn.fresh[turn.saved..];
         let Some(heads) = turn.heads.clone().filter(|_| !fresh.is_empty()) else { return Ok(()) };
-        let snapshot = fresh[0].is_document();
-        let chunk: Vec<u8> = fresh.iter().flat_map(|fresh| &fresh.bytes).copied().collect();
-        let (len, changes) = (chunk.len() as u64, fresh.iter().map(|fresh| fresh.changes).sum());
-        let write = Write::Append { key: self.key.clone(), chunk, snapshot, heads: heads.clone() };
+        let changes = fresh.iter().map(|fresh| fresh.changes).sum();
+        // A document is adopted only when there is nothing before it.
+        let adopted = fresh[0].sealed.take();
+        let snapshot = adopted.map(|sealed| Snapshot { chunk: fresh[0].bytes.clone(), sealed });
+        let tail: Vec<u8> =
+            fresh[usize::from(snapshot.is_some())..].iter().flat_map(|fresh| &fresh.bytes).copied().collect();
+        let len = (snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len()) as u64, tail.len() as u64);
+        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone() };
         if let Err(error) = self.hub.writer.commit(write).await {
             // Memory is ahead of the disk, or the disk of what we know: both are forgotten.
             (self.replica, self.stored) = (None, None);
@@ -365,9 +415,11 @@ impl Actor {
         turn.saved = turn.fresh.len();
         self.heads = heads;
         let sizes = self.stored.get_or_insert_default();
-        *(if snapshot { &mut sizes.snapshot } else { &mut sizes.tail }) += len;
+        sizes.is_stored = true;
+        sizes.snapshot += len.0;
+        sizes.tail += len.1;
         self.hub.metrics.changes_stored.inc_by(changes);
-        self.hub.metrics.changes_stored_bytes.inc_by(len);
+        self.hub.metrics.changes_stored_bytes.inc_by(len.0 + len.1);
         Ok(())
     }
 
@@ -376,7 +428,33 @@ impl Actor {
         let Some(sizes) = &mut self.stored else { return };
         if sizes.tail > sizes.snapshot.max(SMALL_TAIL) && self.hub.compactions.try_send(self.key.clone()).is_ok() {
             // A guess until the document is opened again; it is asked for too often rather than never.
-            *sizes = Sizes { snapshot: sizes.snapshot + sizes.tail, tail: 0 };
+            *sizes = Sizes { snapshot: sizes.snapshot + sizes.tail, tail: 0, ..*sizes };
+        }
+    }
+
+    /// Sets aside what the document cannot be saved with, so that the rest is served and kept.
+    async fn set_aside(&mut self) {
+        let (past, document) = (self.past(), self.key.document);
+        let work = move || {
+            let (snapshot, tail) = past.read()?;
+            sift::sift(&snapshot, tail).map_err(|error| damaged(&past.hub, document, &error))
+        };
+        let Ok(Ok(Sifted { document: left, aside })) = self.beside(self.sizes().all(), work).await else { return };
+        let snapshot = Snapshot { chunk: left.save().into(), sealed: Sealed::of(&left) };
+        let count = aside.len();
+        let write = Write::SetAside {
+            key: self.key.clone(),
+            snapshot: (!left.is_empty()).then_some(snapshot),
+            aside: aside.into_iter().map(|change| (change.hash, change.chunk)).collect(),
+        };
+        if self.hub.writer.commit(write).await.is_ok() {
+            self.hub.metrics.set_aside.inc_by(count as u64);
+            tracing::error!(%document, "{count} changes cannot be joined with the document: they are set aside");
+        }
+        // Whether or not that is on disk: what is there is read, and everyone told.
+        (self.replica, self.stored) = (None, None);
+        if self.open().await.is_ok() {
+            self.wake().await;
         }
     }
 
@@ -390,6 +468,45 @@ impl Actor {
             seat.peer.forget_sent();
         }
     }
+}
+
+/// The whole document, for what the tail cannot tell.
+struct Past {
+    hub: Arc<Hub>,
+    key: Key,
+}
+
+impl Past {
+    /// Reads and decodes all that is stored. Blocks.
+    fn decode(&self, reason: &str) -> Result<Automerge, Refused> {
+        let document = self.key.document;
+        self.hub.metrics.decodes.with_label_values(&[reason]).inc();
+        let stored = self.hub.store.read(&self.key).map_err(|error| unreadable(&self.hub, document, &error))?;
+        let chunks = stored.unwrap_or_default().chunks.concat();
+        Automerge::load(&chunks).map_err(|error| damaged(&self.hub, document, &error))
+    }
+}
+
+impl Past {
+    /// Reads all that is stored: the snapshot, and the changes since. Blocks.
+    fn read(&self) -> Result<(Vec<u8>, Vec<reader::Change>), Refused> {
+        let document = self.key.document;
+        let stored = self.hub.store.read(&self.key).map_err(|error| unreadable(&self.hub, document, &error))?;
+        let mut stored = stored.unwrap_or_default();
+        let tail = stored.chunks.split_off(usize::from(stored.summary.snapshot > 0).min(stored.chunks.len()));
+        let changes = reader::read_chunks(&tail.concat(), &STORED);
+        Ok((stored.chunks.concat(), changes.map_err(|error| damaged(&self.hub, document, &error))?.0))
+    }
+}
+
+fn unreadable(hub: &Hub, document: DocumentId, error: &store::Error) -> Refused {
+    hub.refusals.say(|| tracing::error!(%document, "{error}"));
+    Refused::new("unreadable", format!("document {document} cannot be read at the moment; try again later"))
+}
+
+fn damaged(hub: &Hub, document: DocumentId, error: &dyn std::fmt::Display) -> Refused {
+    hub.refusals.say(|| tracing::error!(%document, "a stored document cannot be decoded: {error}"));
+    Refused::new("undecodable", format!("document {document} is damaged in this peer's store"))
 }
 
 fn stopping() -> Refused {

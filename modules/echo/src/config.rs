@@ -1,10 +1,10 @@
 //! The `[echo]` table.
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::Origin;
+use crate::{Origin, Rate};
 
 /// Who may sync, from where, and how much of everything one of them may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,12 +40,24 @@ pub struct Config {
     pub idle: Duration,
     /// How much of changes that lack others is kept for one connection until those arrive.
     pub waiting: ByteSize,
+    /// How fast messages with one token may come; faster ones wait.
+    pub token_rate: Rate,
+    /// How fast they may come from one IPv4 address or IPv6 /64.
+    pub address_rate: Rate,
+    /// How fast they may come into one space.
+    pub space_rate: Rate,
+    /// For how long such a rate counts: who was quiet may send as much at once as comes in this time.
+    #[serde(with = "humantime_serde")]
+    pub burst: Duration,
     /// How much of the database is kept in memory.
     pub cache: ByteSize,
     /// Derived: the domain; web pages of it and of its subdomains may connect.
     #[serde(skip)]
     pub domain: String,
-    /// Derived: the folder of `echo.redb`.
+    /// Derived: hosts whose pages sync without a token, and the space of each.
+    #[serde(skip)]
+    pub pages: BTreeMap<String, String>,
+    /// Derived: the folder of `documents.db`.
     #[serde(skip)]
     pub data: PathBuf,
 }
@@ -54,10 +66,10 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
-    /// Everyone, into one space.
+    /// Everyone, into the space `default`; who has a token, into that of the token.
     #[default]
     Open,
-    /// Those who have a token. There are none yet, so nobody.
+    /// Those who have a token.
     Token,
 }
 
@@ -77,8 +89,13 @@ impl Default for Config {
             ask: Duration::from_secs(5),
             idle: Duration::from_secs(60),
             waiting: ByteSize::mib(1),
+            token_rate: Rate { messages: 10_000, bytes: ByteSize::mib(64) },
+            address_rate: Rate { messages: 50_000, bytes: ByteSize::mib(256) },
+            space_rate: Rate { messages: 100_000, bytes: ByteSize::mib(512) },
+            burst: Duration::from_secs(10),
             cache: ByteSize::mib(32),
             domain: "localhost".to_owned(),
+            pages: BTreeMap::new(),
             data: PathBuf::new(),
         }
     }

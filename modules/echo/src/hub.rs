@@ -13,9 +13,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
     Shared,
-    actor::{self, Input},
+    actor::{self, Mail},
     config::Config,
     metrics::Metrics,
+    ports::Gatekeeper,
+    rate::Rates,
     store::{Key, Store, Writer},
     throttle::Throttle,
 };
@@ -28,7 +30,7 @@ const COMPACTIONS: usize = 1024;
 const HEAVY: usize = 2;
 
 /// The way to a document. The document stays open as long as someone has one.
-pub(crate) type Door = mpsc::Sender<Box<Input>>;
+pub(crate) type Door = mpsc::Sender<Mail>;
 
 /// What all connections and documents of one run share.
 pub(crate) struct Hub {
@@ -40,6 +42,8 @@ pub(crate) struct Hub {
     pub(crate) writer: Writer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) refusals: Arc<Throttle>,
+    pub(crate) gatekeeper: Arc<dyn Gatekeeper>,
+    pub(crate) rates: Rates,
     /// One permit for each large document that is decoded or encoded.
     pub(crate) heavy: Arc<Semaphore>,
     pub(crate) compactions: mpsc::Sender<Key>,
@@ -82,6 +86,8 @@ impl Hub {
             writer,
             metrics: Arc::clone(&shared.metrics),
             refusals: Arc::clone(&shared.refusals),
+            gatekeeper: Arc::clone(&shared.gatekeeper),
+            rates: Rates::default(),
             heavy: Arc::new(Semaphore::new(HEAVY)),
             compactions,
             admitted: Arc::default(),
@@ -135,7 +141,7 @@ impl Hub {
     }
 
     /// Lets go of a document if nobody has a way to it any more, and nobody can get one meanwhile.
-    pub(crate) fn release(&self, key: &Key, mailbox: &mpsc::Receiver<Box<Input>>) -> bool {
+    pub(crate) fn release(&self, key: &Key, mailbox: &mpsc::Receiver<Mail>) -> bool {
         let mut documents = lock(&self.documents);
         let Some(documents) = documents.as_mut() else { return false };
         let unused = mailbox.sender_strong_count() <= 1 && mailbox.is_empty();
@@ -148,6 +154,13 @@ impl Hub {
     /// Opens no more documents; those that are open end with their connections.
     pub(crate) fn close(&self) {
         lock(&self.documents).take();
+    }
+}
+
+impl Place {
+    /// Whose it is, when the address is known.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 }
 

@@ -8,22 +8,31 @@
 //! # What it promises
 //! - *The acknowledgement rule*: what a client is told that we have is on disk, flushed. A failed write is never taken for a
 //!   success: the client that wrote is told and closed, and sends its changes again when it comes back.
-//! - *The poison rule*: nothing foreign reaches `automerge` before the reader and the gate have checked it; if it panics even
-//!   so, the document is loaded again from disk, and the one connection is closed.
+//! - *The poison rule*: nothing foreign reaches `automerge` before the reader and the gate have checked it. A change joins
+//!   a snapshot only when that was loaded again and is the same; what cannot be joined is set aside, with all that builds
+//!   on it, and the rest is served.
 //! - *The bound rule*: every queue, frame, list and cache has a bound, and a slow or hostile peer slows only itself.
-//! - Memory follows the documents that are active, not those that are stored.
+//! - *The space rule*: a connection sees the documents of one space, and what is elsewhere is answered like what is nowhere.
+//!   What it may do is asked when it joins and again whenever the answer may be another: a token that is revoked or expires
+//!   ends its connections at once.
+//! - Memory follows the documents that are active, not those that are stored; of an active document it is what came since
+//!   the last snapshot, not its history.
 //!
 //! # How it works
 //! ```text
-//!   upgrade --> socket --decode--> wire --> reader --> actor of the document <--> gate, replica (automerge)
+//!   upgrade --> socket --decode--> wire --> reader --> actor of the document <--> replica (gate, tail, peers)
 //!  (origin)   (1 a peer)                              |        |      ^
 //!                 ^                                   |        v      | flushed
-//!                 +------- outbox <-- sync, relay ----+      writer --+--> store (redb)
+//!                 +------- outbox <-- sync, relay ----+      writer --+--> store (SQLite)
 //!                                                    (one thread, one flush for all)
 //! ```
 //! Each document that is in use has one actor, a task with a bounded mailbox, which alone touches it. It takes the messages
-//! that wait together, stores what is new with one write, and only then answers. A document that nobody changes is served
-//! from its stored bytes, without decoding them.
+//! that wait together, stores what is new with one write, and only then answers.
+//!
+//! A stored document is a *sealed* snapshot and a *tail* of changes. Changes on top of the tail are judged, stored, and passed
+//! on from the graph of the tail alone, and a peer that lacks some of the snapshot gets the stored bytes. `automerge` is
+//! asked only to join the tail into a snapshot, for document chunks from clients, for changes that build on what is long
+//! sealed, and for old clients that understand no document chunks.
 //!
 //! # What a person can set
 //! Who is let in, from which web pages, and limits: see [`Config`].
@@ -32,8 +41,10 @@
 //! - It asks no peer for a document that the peer did not announce itself: whoever knows a document's id may have the
 //!   document, so ids are not told around.
 //! - It does not gossip the heads of other peers, and it follows no other server.
-//! - It has no tokens yet: with `access = "token"` it lets nobody in. The EDGE wire is not in this version.
+//! - It knows no token and no app: what a token allows it asks its [`Gatekeeper`], and which pages sync without one it is
+//!   told. The EDGE wire is not in this version.
 mod actor;
+mod admission;
 mod compaction;
 mod config;
 mod counted;
@@ -46,11 +57,17 @@ mod metrics;
 mod origin;
 mod outbox;
 mod peer;
+mod ports;
+mod rate;
 pub mod reader;
+mod reading;
 mod refused;
 mod replica;
+pub mod sealed;
+mod sift;
 mod socket;
 pub mod store;
+pub mod tail;
 mod throttle;
 mod upgrade;
 pub mod wire;
@@ -76,6 +93,8 @@ use crate::{
 pub use config::{Access, Config};
 pub use error::Error;
 pub use origin::{NotAnOrigin, Origin};
+pub use ports::{Denied, Gatekeeper, Grant, TokenHash};
+pub use rate::Rate;
 
 /// The peer.
 pub struct Echo {
@@ -90,6 +109,7 @@ struct Shared {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     refusals: Arc<Throttle>,
+    gatekeeper: Arc<dyn Gatekeeper>,
     /// The hub of the run that is on.
     hub: RwLock<Option<Arc<Hub>>>,
 }
@@ -109,26 +129,32 @@ impl Echo {
     ///
     /// # Errors
     /// The folder or the database cannot be opened, its format is not known, or a limit is too small to work with.
-    pub fn bind(config: &Config, registry: &Registry) -> Result<Self, Error> {
+    pub fn bind(config: &Config, gatekeeper: Arc<dyn Gatekeeper>, registry: &Registry) -> Result<Self, Error> {
         check(config)?;
         let folder = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data);
         folder().map_err(|source: io::Error| Error::Folder { path: config.data.clone(), source })?;
         let cache = usize::try_from(config.cache.as_u64()).unwrap_or(usize::MAX);
         let store = Disk::open(&config.data, cache)?;
-        Self::with_store(config, Arc::new(store), registry)
+        Self::with_store(config, Arc::new(store), gatekeeper, registry)
     }
 
     /// A peer over a store that is open already.
     ///
     /// # Errors
     /// A limit is too small to work with, or a metric's name is taken.
-    pub fn with_store(config: &Config, store: Arc<dyn Store>, registry: &Registry) -> Result<Self, Error> {
+    pub fn with_store(
+        config: &Config,
+        store: Arc<dyn Store>,
+        gatekeeper: Arc<dyn Gatekeeper>,
+        registry: &Registry,
+    ) -> Result<Self, Error> {
         check(config)?;
         let shared = Shared {
             config: watch::Sender::new(Arc::new(config.clone())),
             store,
             metrics: Arc::new(Metrics::register(registry)?),
             refusals: Arc::default(),
+            gatekeeper,
             hub: RwLock::new(None),
         };
         Ok(Self { shared: Arc::new(shared), lease: Arc::new(Semaphore::new(1)) })
@@ -211,6 +237,17 @@ fn check(config: &Config) -> Result<(), Error> {
     for (option, value) in [("keep_alive", config.keep_alive), ("write_timeout", config.write_timeout)] {
         if value.as_millis() < 10 {
             return too_small(option, format!("{value:?}"), "10ms");
+        }
+    }
+    for (option, rate) in
+        [("token_rate", config.token_rate), ("address_rate", config.address_rate), ("space_rate", config.space_rate)]
+    {
+        if rate.messages == 0 || rate.bytes.as_u64() < 1 << 10 {
+            return too_small(
+                option,
+                format!("{} messages and {}", rate.messages, rate.bytes),
+                "1 message and 1KiB a second",
+            );
         }
     }
     for (option, value) in [

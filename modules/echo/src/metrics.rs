@@ -7,8 +7,8 @@ pub(crate) struct Metrics {
     pub(crate) connections: IntGauge,
     /// Documents that someone has open or that had traffic lately.
     pub(crate) documents: IntGauge,
-    /// Documents that are decoded in memory.
-    pub(crate) documents_decoded: IntGauge,
+    /// Documents whose latest changes are known in memory.
+    pub(crate) tails: IntGauge,
     /// Changes that wait for others they depend on.
     pub(crate) changes_waiting: IntGauge,
     /// Frames read, by type.
@@ -33,8 +33,14 @@ pub(crate) struct Metrics {
     pub(crate) compactions: IntCounterVec,
     /// Documents read from disk, by what for.
     pub(crate) reads: IntCounterVec,
+    /// Documents decoded whole, by reason.
+    pub(crate) decodes: IntCounterVec,
+    /// Changes set aside because their document cannot be saved with them.
+    pub(crate) set_aside: IntCounter,
     /// Connections, frames and changes refused, by reason.
     pub(crate) refused: IntCounterVec,
+    /// Messages after which no more was read for a while, by whose rate was exceeded.
+    pub(crate) delayed: IntCounterVec,
     /// Ephemeral messages not passed on, by reason.
     pub(crate) ephemeral_dropped: IntCounterVec,
 }
@@ -45,7 +51,7 @@ impl Metrics {
         Ok(Self {
             connections: of.gauge("connections", "Peers connected by WebSocket.")?,
             documents: of.gauge("documents", "Documents that someone has open or that had traffic lately.")?,
-            documents_decoded: of.gauge("documents_decoded", "Documents that are decoded in memory.")?,
+            tails: of.gauge("tails", "Documents whose latest changes are known in memory.")?,
             changes_waiting: of.gauge("changes_waiting", "Changes that wait for others they depend on.")?,
             received: of.counters("received_frames_total", "Frames read, by type.", "type")?,
             received_bytes: of.counter("received_bytes_total", "Bytes of the frames read.")?,
@@ -71,7 +77,14 @@ impl Metrics {
                 "result",
             )?,
             reads: of.counters("reads_total", "Documents read from disk, by what for.", "what_for")?,
+            decodes: of.counters("decodes_total", "Documents decoded whole, by reason.", "reason")?,
+            set_aside: of.counter("set_aside_total", "Changes that their document cannot be saved with.")?,
             refused: of.counters("refused_total", "Connections, frames and changes refused, by reason.", "reason")?,
+            delayed: of.counters(
+                "delayed_total",
+                "Messages after which no more was read for a while, by whose rate was exceeded.",
+                "rate",
+            )?,
             ephemeral_dropped: of.counters(
                 "ephemeral_dropped_total",
                 "Ephemeral messages not passed on, by reason.",

@@ -46,6 +46,11 @@ impl Scheme {
 pub struct NotAnOrigin(String);
 
 impl Origin {
+    /// The host, in lower case.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether a page of this origin may connect: it belongs to `domain`, at any port, or is one of `others`.
     ///
     /// Pages of the domain must be https, but on `localhost`, which browsers trust without.

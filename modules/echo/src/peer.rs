@@ -1,20 +1,30 @@
 //! Pure: what one peer knows of one document, and what it is told next.
 //!
-//! This is automerge's sync protocol, with `automerge` itself asked only when it must be: a peer whose heads are ours, or that
-//! has everything but the newest changes, is answered from heads alone, and one that has nothing gets the stored chunks.
+//! This is automerge's sync protocol, spoken from what is known without decoding the document. A peer that is close to us is
+//! answered from heads alone, one that has all that is sealed from the graph of the [`Tail`], and one that lacks some of
+//! it gets the stored chunks, of which it passes over what it has. `automerge` itself is needed only for a peer that
+//! understands no document chunks.
+//!
+//! *The probe rule*: heads that we do not know are new, or long sealed; only their owner can tell. So it is told our heads
+//! first: if it has them, it sends what is new; if not, it says so, and gets the whole document.
 use std::collections::BTreeSet;
 
 use automerge::{
     Automerge, ChangeHash,
     sync::{BloomFilter, Capability, Have, Message, MessageFlags, MessageVersion, State, SyncDoc},
 };
+use bytes::Bytes;
+
+use crate::{replica::Replica, sealed::Sealed, tail::Tail};
 
 /// The sync state of one peer and one document, in one connection.
 #[derive(Default)]
 pub(crate) struct Peer {
     state: State,
-    /// Whether it named heads that we do not have.
+    /// Whether it named heads that we do not know.
     is_ahead: bool,
+    /// Whether it was told our heads, to learn whether it has them.
+    is_probed: bool,
 }
 
 /// A chunk that all peers but its sender need.
@@ -23,10 +33,12 @@ pub(crate) struct Fresh {
     pub(crate) from: u64,
     /// The hash of the change; none for a document chunk.
     pub(crate) change: Option<ChangeHash>,
+    /// What is kept of a document chunk; none for a change.
+    pub(crate) sealed: Option<Sealed>,
     /// How many changes it has.
     pub(crate) changes: u64,
     /// The chunk.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
 }
 
 impl Fresh {
@@ -47,7 +59,20 @@ pub(crate) enum Answer {
     Fresh,
     /// The whole document, as it is stored.
     Whole,
-    /// Something that only `automerge` can work out.
+    /// What [`Peer::reply`] says.
+    Graph,
+}
+
+/// What a peer is told that is neither quite up to date nor without anything.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// Nothing: it knows, or something is on its way.
+    Nothing,
+    /// A message with these changes of the tail.
+    Message(Message, Vec<usize>),
+    /// The whole document, as it is stored.
+    Whole,
+    /// What `automerge` says: see [`Peer::ask`].
     Ask,
 }
 
@@ -57,19 +82,14 @@ impl Peer {
         self.state.their_heads.as_ref().is_some_and(|heads| !heads.is_empty())
     }
 
-    /// Whether `automerge` is needed to take in what a peer with these heads says.
-    pub(crate) fn needs_document(ours: &[ChangeHash], message: &Message) -> bool {
+    /// Whether the tail must be known to take in what a peer with these heads says.
+    pub(crate) fn needs_tail(ours: &[ChangeHash], message: &Message) -> bool {
         !message.heads.is_empty() && message.heads != ours
-    }
-
-    /// The heads that the peer named last.
-    pub(crate) fn their_heads(&self) -> &[ChangeHash] {
-        self.state.their_heads.as_deref().unwrap_or_default()
     }
 
     /// Takes in what the peer says of itself; its changes are in the document already, if it sent some.
     ///
-    /// `has` says whether the document has a change; it is asked only as [`Peer::needs_document`] says.
+    /// `has` says whether the tail has a change; it is asked only as [`Peer::needs_tail`] says.
     pub(crate) fn receive(&mut self, ours: &[ChangeHash], has: impl Fn(&ChangeHash) -> bool, message: Message) {
         let state = &mut self.state;
         state.in_flight = false;
@@ -81,7 +101,7 @@ impl Peer {
                 state.sent_hashes.clear();
             }
         }
-        if Self::needs_document(ours, &message) {
+        if Self::needs_tail(ours, &message) {
             let (known, unknown): (Vec<_>, Vec<_>) = message.heads.iter().copied().partition(has);
             self.is_ahead = !unknown.is_empty();
             let shared: BTreeSet<_> = if self.is_ahead {
@@ -91,7 +111,7 @@ impl Peer {
             };
             state.shared_heads = shared.into_iter().collect();
         } else {
-            self.is_ahead = false;
+            (self.is_ahead, self.is_probed) = (false, false);
             // It has all that we have, or nothing: whatever was sent to it no longer matters.
             state.sent_hashes.clear();
             if message.heads.is_empty() {
@@ -108,8 +128,9 @@ impl Peer {
     ///
     /// `link` is the peer's own connection: it does not need what came by it.
     pub(crate) fn answer(&mut self, link: u64, before: &[ChangeHash], ours: &[ChangeHash], fresh: &[Fresh]) -> Answer {
+        let understands = self.understands_documents();
         let state = &mut self.state;
-        let (Some(theirs), Some(need)) = (&state.their_heads, &state.their_need) else { return Answer::Ask };
+        let (Some(theirs), Some(need)) = (&state.their_heads, &state.their_need) else { return Answer::Graph };
         let is_known = state.have_responded && state.last_sent_heads == ours;
         if theirs == ours && need.is_empty() {
             if is_known {
@@ -119,12 +140,11 @@ impl Peer {
             return Answer::Heads;
         }
         if state.peer_read_only || self.is_ahead || !need.is_empty() {
-            return Answer::Ask;
+            return Answer::Graph;
         }
-        let understands = state.their_capabilities.as_ref().is_some_and(|can| can.contains(&Capability::MessageV2));
         let whole = understands && theirs.is_empty() && !ours.is_empty();
         let is_close = state.have_responded && state.last_sent_heads == before && before != ours;
-        let understood = understands || !fresh.iter().any(|fresh| fresh.is_document());
+        let understood = understands || !fresh.iter().any(Fresh::is_document);
         if is_close && understood && !(whole && before.is_empty()) {
             let foreign = fresh.iter().filter(|fresh| fresh.from != link);
             state.sent_hashes.extend(foreign.filter_map(|fresh| fresh.change));
@@ -138,7 +158,60 @@ impl Peer {
             self.told(ours);
             return Answer::Whole;
         }
-        Answer::Ask
+        Answer::Graph
+    }
+
+    /// What the peer is told by the graph of the tail.
+    pub(crate) fn reply(&mut self, replica: &Replica) -> Reply {
+        let (tail, ours) = (replica.tail(), replica.tail().heads());
+        let understands = self.understands_documents();
+        let state = &mut self.state;
+        let is_known = state.have_responded && state.last_sent_heads == ours;
+        if state.in_flight && (is_known || self.is_probed) {
+            return Reply::Nothing;
+        }
+        let (Some(theirs), Some(have), Some(need)) = (&state.their_heads, &state.their_have, &state.their_need) else {
+            // What it said was taken for unsaid.
+            self.told(ours);
+            return Reply::Message(message(ours, Vec::new(), false), Vec::new());
+        };
+        let claimed = theirs.iter().chain(have.iter().flat_map(|have| &have.last_sync));
+        let shared: BTreeSet<_> = claimed.copied().filter(|hash| tail.has(hash)).collect();
+        let lacks = tail.lacks(shared.iter().copied());
+        if lacks.covered {
+            self.is_probed = false;
+            let send = if state.peer_read_only {
+                Vec::new()
+            } else {
+                to_send(tail, &lacks.changes, have, need, &state.sent_hashes)
+            };
+            let missing = replica.missing(theirs);
+            if is_known && missing.is_empty() && send.is_empty() {
+                return Reply::Nothing;
+            }
+            // What is asked for by name would be sent twice if it were asked for by a summary too.
+            let have = if missing.iter().all(|hash| theirs.contains(hash)) {
+                let hashes: Vec<_> = lacks.changes.iter().map(|index| tail.change(*index).0).collect();
+                vec![Have { last_sync: shared.into_iter().collect(), bloom: BloomFilter::from_hashes(hashes.iter()) }]
+            } else {
+                Vec::new()
+            };
+            state.sent_hashes.extend(send.iter().map(|index| tail.change(*index).0));
+            self.told(ours);
+            return Reply::Message(Message { need: missing, have, ..message(ours, Vec::new(), false) }, send);
+        }
+        // Who asks for all, or has had nothing new since we last met, has no use for a probe.
+        let may_be_new = self.is_ahead && have.iter().any(|have| have.bloom != BloomFilter::default());
+        if (may_be_new && !self.is_probed) || state.peer_read_only {
+            self.is_probed = true;
+            self.told(ours);
+            return Reply::Message(message(ours, Vec::new(), false), Vec::new());
+        }
+        if !understands {
+            return Reply::Ask;
+        }
+        self.told(ours);
+        Reply::Whole
     }
 
     /// What `automerge` would tell the peer.
@@ -151,11 +224,34 @@ impl Peer {
         self.state.sent_hashes.clear();
     }
 
+    fn understands_documents(&self) -> bool {
+        self.state.their_capabilities.as_ref().is_some_and(|can| can.contains(&Capability::MessageV2))
+    }
+
     fn told(&mut self, ours: &[ChangeHash]) {
         self.state.have_responded = true;
         self.state.in_flight = true;
         self.state.last_sent_heads = ours.to_vec();
     }
+}
+
+/// What a peer with these summaries is sent of what it `lacks`: what none of them has, with all that builds on it, and what
+/// it asks for by name; but nothing twice.
+fn to_send(
+    tail: &Tail,
+    lacks: &[usize],
+    have: &[Have],
+    need: &[ChangeHash],
+    sent: &BTreeSet<ChangeHash>,
+) -> Vec<usize> {
+    let needed: BTreeSet<usize> = need.iter().filter_map(|hash| tail.find(hash)).collect();
+    let chosen = |index| have.iter().all(|have| !have.bloom.contains_hash(&tail.change(index).0));
+    let mut send = if have.is_empty() { Vec::new() } else { tail.with_dependents(chosen, lacks) };
+    send.retain(|index| !sent.contains(&tail.change(*index).0));
+    send.extend(needed);
+    send.sort_unstable();
+    send.dedup();
+    send
 }
 
 /// Our heads, that we need nothing beyond them, and these chunks.

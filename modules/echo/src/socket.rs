@@ -1,5 +1,9 @@
 //! One connection: its frames in, its frames out, and when it ends.
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
@@ -13,13 +17,17 @@ use tokio::{
 };
 
 use crate::{
-    actor::{Ephemeral, Input, What},
-    config::{Access, Config},
+    actor::{Ephemeral, Input, Mail, What},
+    admission::{self, Credentials},
+    config::Config,
     hub::{Door, Hub, Place},
     intake,
     outbox::{Close, Next, Outbox},
+    ports::Grant,
+    rate::{Meter, Whose},
+    reading::Reading,
     refused::Refused,
-    store::{Key, OPEN_SPACE},
+    store::Key,
     wire::{self, DocumentId, Inbound},
 };
 
@@ -31,6 +39,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const IN_FLIGHT: usize = 64;
 /// Bytes of such messages that one unit of room stands for.
 const UNIT: usize = 16 << 10;
+/// How long a grant that ends is not looked at: the clock that it goes by may jump.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How fast a peer must be to read a long message, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
 
@@ -60,13 +70,14 @@ fn refuse(hub: &Hub, outbox: &Outbox, refused: &Refused) {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, place: Place) {
+pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, place: Place, credentials: Credentials) {
     let config = hub.config();
     let outbox = Arc::new(Outbox::new(bytes(config.send_queue)));
     let (sink, stream) = socket.split();
     let writing = write(Arc::clone(&hub), Arc::clone(&config), sink, Arc::clone(&outbox));
     let reading = async {
-        let mut reader = Reader::new(&hub, config, stream, Arc::clone(&outbox));
+        let mut reader = Reader::new(&hub, config, stream, Arc::clone(&outbox), credentials);
+        reader.meter(place.address().map(Whose::Address));
         let why = reader.run().await;
         reader.leave(why).await;
     };
@@ -80,8 +91,14 @@ struct Reader<'a> {
     config: Arc<Config>,
     stream: SplitStream<WebSocket>,
     outbox: Arc<Outbox>,
-    link: Option<Arc<Link>>,
-    space: Arc<str>,
+    credentials: Credentials,
+    /// Who it is, and what it may do; none until it has joined.
+    joined: Option<(Arc<Link>, Grant)>,
+    reading: Reading,
+    /// The rates that its messages count towards.
+    meters: Vec<Meter>,
+    /// Until when nothing is read, because messages came faster.
+    paused: Option<Instant>,
     doors: HashMap<DocumentId, Door>,
     /// Room for messages that documents have not answered yet.
     room: Arc<Semaphore>,
@@ -89,25 +106,48 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(hub: &'a Arc<Hub>, config: Arc<Config>, stream: SplitStream<WebSocket>, outbox: Arc<Outbox>) -> Self {
+    fn new(
+        hub: &'a Arc<Hub>,
+        config: Arc<Config>,
+        stream: SplitStream<WebSocket>,
+        outbox: Arc<Outbox>,
+        credentials: Credentials,
+    ) -> Self {
         let units = (bytes(config.max_message) / UNIT).clamp(IN_FLIGHT, Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(units));
-        Self { hub, config, stream, outbox, link: None, space: OPEN_SPACE.into(), doors: HashMap::new(), room, units }
+        Self {
+            hub,
+            config,
+            stream,
+            outbox,
+            credentials,
+            joined: None,
+            reading: Reading::default(),
+            meters: Vec::new(),
+            paused: None,
+            doors: HashMap::new(),
+            room,
+            units,
+        }
     }
 
     /// Reads until the connection is to end; returns why.
     async fn run(&mut self) -> Close {
         let mut config = self.hub.config.clone();
+        let mut tokens = self.hub.gatekeeper.changes();
         let joined_by = Instant::now() + JOIN;
         let cx = self.hub.cx.clone();
         loop {
             let outbox = Arc::clone(&self.outbox);
-            let joining = self.link.is_none();
+            let joining = self.joined.is_none();
+            let ends = self.look_again_at();
             let frame = tokio::select! {
                 () = outbox.closed() => return Close::Left,
                 () = cx.stopped() => return Close::Stopping,
                 () = sleep_until(joined_by), if joining => Err(Refused::new("no_join", "the first frame must be `join`")),
-                Ok(()) = config.changed() => self.admit(),
+                Ok(()) = config.changed() => self.readmit(),
+                Ok(()) = tokens.changed() => self.readmit(),
+                () = sleep_until(ends.unwrap_or(joined_by)), if ends.is_some() => self.readmit(),
                 frame = self.next() => match frame {
                     Some(frame) => frame.and_then(|frame| self.count(frame)),
                     None => return Close::Left,
@@ -131,6 +171,10 @@ impl<'a> Reader<'a> {
 
     /// The next message, once there is room for answers; `None` when the connection is gone.
     async fn next(&mut self) -> Option<Result<Message, Refused>> {
+        if let Some(until) = self.paused {
+            sleep_until(until).await;
+            self.paused = None;
+        }
         self.outbox.room().await;
         // A peer that lives answers a ping: it is dead when two went unanswered.
         match timeout(2 * self.config.keep_alive, self.stream.next()).await {
@@ -152,9 +196,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a binary message; `None` for one that needs no answer.
-    fn count(&self, message: Message) -> Result<Option<Bytes>, Refused> {
+    fn count(&mut self, message: Message) -> Result<Option<Bytes>, Refused> {
         match message {
             Message::Binary(frame) => {
+                self.pace(frame.len());
                 self.hub.metrics.received_bytes.inc_by(frame.len() as u64);
                 Ok(Some(frame))
             }
@@ -163,23 +208,65 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether peers may join: the one question of access, asked in one place.
-    fn admit(&self) -> Result<Option<Bytes>, Refused> {
-        match self.hub.config().access {
-            Access::Open => Ok(None),
-            Access::Token => Err(Refused::new(
-                "token",
-                "this KUBE lets in who has a token, and this version has no tokens yet; set `access = \"open\"` in the \
-                 [echo] table of kube.toml to let everyone in",
-            )),
+    /// Lets what it sends count towards these rates from now on.
+    fn meter(&mut self, whose: impl IntoIterator<Item = Whose>) {
+        let now = Instant::now().into_std();
+        self.meters.extend(whose.into_iter().map(|whose| self.hub.rates.meter(whose, now)));
+    }
+
+    /// Counts a message towards the rates; after too many nothing is read for a while, so that the sender has to wait.
+    fn pace(&mut self, bytes: usize) {
+        let (config, now) = (self.hub.config(), Instant::now());
+        for meter in &self.meters {
+            let rate = match meter.whose {
+                Whose::Token(_) => config.token_rate,
+                Whose::Address(_) => config.address_rate,
+                Whose::Space(_) => config.space_rate,
+            };
+            if let Some(until) = meter.take(rate, config.burst, bytes, now.into_std()) {
+                self.hub.metrics.delayed.with_label_values(&[meter.whose.word()]).inc();
+                self.paused = self.paused.max(Some(until.into()));
+            }
         }
+    }
+
+    /// What the peer may do now.
+    fn admit(&self) -> Result<Grant, Refused> {
+        let admitted = admission::admit(&self.hub.config(), &*self.hub.gatekeeper, &self.credentials);
+        if let Err(refused) = &admitted {
+            self.hub.refusals.say(|| tracing::warn!("a peer is not let in: {}", refused.text));
+        }
+        admitted
+    }
+
+    /// Asks again, because the answer may be another than when the peer joined.
+    fn readmit(&mut self) -> Result<Option<Bytes>, Refused> {
+        if self.joined.is_some() {
+            let grant = self.admit()?;
+            let joined = self
+                .joined
+                .as_mut()
+                .filter(|(_, joined)| (&joined.space, joined.may_write) == (&grant.space, grant.may_write));
+            let Some((_, joined)) = joined else {
+                return Err(Refused::new("access", "what this connection may do has changed: connect again"));
+            };
+            *joined = grant;
+        }
+        Ok(None)
+    }
+
+    /// When to ask again though nothing has happened; none when the grant has no end.
+    fn look_again_at(&self) -> Option<Instant> {
+        let until = self.joined.as_ref()?.1.until?;
+        Some(Instant::now() + until.duration_since(SystemTime::now()).unwrap_or_default().min(LOOK_AGAIN))
     }
 
     /// Takes one frame; `false` when it is the last.
     async fn take(&mut self, frame: &Bytes) -> Result<bool, Refused> {
         let inbound = wire::decode(frame).map_err(|error| Refused::new(error.reason(), error.to_string()))?;
         self.hub.metrics.received.with_label_values(&[kind(&inbound)]).inc();
-        let Some(link) = self.link.clone() else {
+        let Some((link, may_write)) = self.joined.as_ref().map(|(link, grant)| (Arc::clone(link), grant.may_write))
+        else {
             self.join(&inbound)?;
             return Ok(true);
         };
@@ -188,7 +275,16 @@ impl<'a> Reader<'a> {
             Inbound::Join(_) => return Err(Refused::new("joined_twice", "this connection joined as another peer")),
             Inbound::Sync { document, data, request } => {
                 let room = self.reserve(data.len()).await?;
-                let message = intake::read(self.hub, document, frame.slice_ref(data)).await?;
+                let mut message = intake::read(self.hub, document, frame.slice_ref(data)).await?;
+                if !may_write {
+                    let heard = self.reading.hear(document, &mut message, Instant::now().into_std());
+                    if let Some(refused) = heard.refused {
+                        self.tell(&link, &refused);
+                    }
+                    if !heard.is_news {
+                        return Ok(true);
+                    }
+                }
                 self.send(document, Input { link, what: What::Sync { message, request }, room: Some(room) }).await?;
             }
             Inbound::Ephemeral(message) => {
@@ -223,10 +319,9 @@ impl<'a> Reader<'a> {
             let text = format!("this peer speaks version {} of the automerge-repo protocol only", wire::VERSION);
             return Err(Refused::new("version", text));
         }
-        if let Err(refused) = self.admit() {
-            self.hub.refusals.say(|| tracing::warn!("a peer is not let in: {}", refused.text));
-            return Err(refused);
-        }
+        let grant = self.admit()?;
+        let token = grant.token.clone().map(Whose::Token);
+        self.meter(token.into_iter().chain([Whose::Space(Arc::clone(&grant.space))]));
         let link = Link {
             id: self.hub.new_link(),
             peer: join.sender.to_owned(),
@@ -235,8 +330,15 @@ impl<'a> Reader<'a> {
         };
         self.hub.metrics.sent.with_label_values(&["peer"]).inc();
         self.outbox.push(wire::peer(&self.hub.peer, &link.peer, self.hub.store.storage_id()));
-        self.link = Some(Arc::new(link));
+        self.joined = Some((Arc::new(link), grant));
         Ok(())
+    }
+
+    /// Says that something is refused, without an end of the connection.
+    fn tell(&self, link: &Link, refused: &Refused) {
+        self.hub.metrics.refuse(refused.reason);
+        self.hub.metrics.sent.with_label_values(&["error"]).inc();
+        self.outbox.push(wire::error(&self.hub.peer, &link.peer, &refused.text));
     }
 
     /// Waits for room for a message of `len` bytes beside those that documents have not answered yet.
@@ -248,8 +350,9 @@ impl<'a> Reader<'a> {
     }
 
     async fn send(&mut self, document: DocumentId, input: Input) -> Result<(), Refused> {
+        let Some((_, Grant { space, .. })) = &self.joined else { return Ok(()) };
         let most = self.hub.config().documents_per_connection;
-        let mut input = Box::new(input);
+        let mut input = Mail::Input(Box::new(input));
         // A document that fell (a defect) is opened again once.
         for _ in 0..2 {
             let door = match self.doors.get(&document).filter(|door| !door.is_closed()) {
@@ -259,7 +362,7 @@ impl<'a> Reader<'a> {
                         let text = format!("a connection may have {most} documents here (`documents_per_connection`)");
                         return Err(Refused::new("too_many_documents", text));
                     }
-                    let key = Key { space: Arc::clone(&self.space), document };
+                    let key = Key { space: Arc::clone(space), document };
                     let Some(door) = self.hub.document(&key) else {
                         return Err(Refused::new("stopping", "this peer is stopping"));
                     };
@@ -282,10 +385,10 @@ impl<'a> Reader<'a> {
             drop(timeout(self.config.write_timeout, self.room.acquire_many(units)).await);
         }
         self.outbox.close(why);
-        if let Some(link) = &self.link {
+        if let Some((link, _)) = &self.joined {
             for (_, door) in self.doors.drain() {
                 let left = Input { link: Arc::clone(link), what: What::Left, room: None };
-                drop(door.send(Box::new(left)).await);
+                drop(door.send(Mail::Input(Box::new(left))).await);
             }
         }
         if self.outbox.is_refused() {

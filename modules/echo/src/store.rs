@@ -1,17 +1,22 @@
 //! Where documents are kept: the port, and what is written through it.
 //!
-//! # Format, version 0
-//! One [redb](https://docs.rs/redb) database, `echo.redb`, with three tables:
+//! # Format, version 1
+//! One [SQLite](https://www.sqlite.org/fileformat2.html) database in WAL mode, `documents.db`, with `application_id` "KUBE" and
+//! the version as its `user_version`:
 //!
-//! | table | key | value |
+//! | table | has | a row is |
 //! |---|---|---|
-//! | `about` | name | `format`: the version, 4 bytes little-endian; `storage-id`: the UUID that other peers know this store by; `probe`: of no meaning |
-//! | `documents` | space, document id | next number, bytes of the snapshot, bytes after it, heads (32 bytes each, sorted) |
-//! | `chunks` | space, document id, number | automerge chunks, as they are in a file that automerge saved |
+//! | `about` | name, value | `storage-id`: the UUID that other peers know this store by |
+//! | `spaces` | id, name | a space |
+//! | `documents` | id, space, document, next, snapshot, tail, heads | a document: its id on the wire, the number of its next write, the bytes of its snapshot and of its tail, its heads (32 bytes each, sorted) |
+//! | `snapshots` | id, sealed, chunk | the snapshot of a document: what is kept beside it (see [`crate::sealed`]), and the document chunk |
+//! | `tail` | document, number, chunk | changes after the snapshot, in the order of their numbers: automerge chunks, joined |
+//! | `aside` | document, hash, chunk | a change that the document cannot be saved with |
 //!
-//! The chunks of a document, joined in the order of their numbers, are what `automerge` loads: either a document chunk (the
-//! snapshot) or changes come first, then changes, each after those it depends on. Every row of one commit appears at
-//! once or not at all. A compaction replaces all chunks up to a number by one document chunk with the same heads.
+//! `sum` beside a blob is its CRC-32 (IEEE); of a document it is that of next, snapshot and tail (8 bytes each, little-endian)
+//! and heads. The snapshot and the tail, joined, are what `automerge` loads: each change comes after those it depends on.
+//! Every row of one commit appears at once or not at all. A compaction replaces the snapshot, and the tail up to a number, by
+//! one document chunk with the same heads.
 //!
 //! *The port rule*: every method can fail, and what failed is not assumed to be on disk, nor to be missing from it.
 mod disk;
@@ -20,8 +25,9 @@ mod writer;
 use std::{path::PathBuf, sync::Arc};
 
 use automerge::ChangeHash;
+use bytes::Bytes;
 
-use crate::wire::DocumentId;
+use crate::{sealed::Sealed, wire::DocumentId};
 
 pub use disk::Disk;
 pub(crate) use writer::{Health, Writer};
@@ -60,18 +66,40 @@ pub struct Stored {
     pub chunks: Vec<Vec<u8>>,
 }
 
+/// A stored document but for the bytes of its snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// What is known without reading it.
+    pub summary: Summary,
+    /// What is kept of the snapshot beside its bytes; nothing when there is none.
+    pub sealed: Sealed,
+    /// The changes after the snapshot, joined.
+    pub tail: Vec<u8>,
+    /// The hashes of changes that were set aside.
+    pub aside: Vec<ChangeHash>,
+}
+
+/// A document chunk, with what is kept of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The document chunk.
+    pub chunk: Bytes,
+    /// What is kept of it.
+    pub sealed: Sealed,
+}
+
 /// One change of the store; several are committed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Changes that follow what is stored.
+    /// What follows that which is stored.
     Append {
         /// The document.
         key: Key,
-        /// The chunks of the changes, joined.
-        chunk: Vec<u8>,
-        /// Whether they are a document chunk: the whole document, which had nothing stored.
-        snapshot: bool,
-        /// The heads with these changes, sorted.
+        /// The whole document, which had nothing stored.
+        snapshot: Option<Snapshot>,
+        /// Changes that come after, joined.
+        tail: Vec<u8>,
+        /// The heads with all that, sorted.
         heads: Vec<ChangeHash>,
     },
     /// A document chunk in place of all that was stored before a number.
@@ -81,14 +109,36 @@ pub enum Write {
         /// The number that was next when the document was read.
         before: u64,
         /// The document chunk.
-        chunk: Vec<u8>,
+        snapshot: Snapshot,
+    },
+    /// A document chunk in place of all that was stored, without some changes, which are kept aside.
+    SetAside {
+        /// The document.
+        key: Key,
+        /// The document chunk, unless nothing is left.
+        snapshot: Option<Snapshot>,
+        /// Hash and chunk of each change that is not in it.
+        aside: Vec<(ChangeHash, Bytes)>,
     },
 }
 
 impl Write {
+    pub(crate) fn key(&self) -> &Key {
+        match self {
+            Self::Append { key, .. } | Self::Compact { key, .. } | Self::SetAside { key, .. } => key,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Append { chunk, .. } | Self::Compact { chunk, .. } => chunk.len(),
+            Self::Append { snapshot, tail, .. } => {
+                snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len()) + tail.len()
+            }
+            Self::Compact { snapshot, .. } => snapshot.chunk.len(),
+            Self::SetAside { snapshot, aside, .. } => {
+                snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len())
+                    + aside.iter().map(|(_, chunk)| chunk.len()).sum::<usize>()
+            }
         }
     }
 }
@@ -109,6 +159,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The database could not be read.
     fn read(&self, key: &Key) -> Result<Option<Stored>, Error>;
+
+    /// The document, but for the bytes of its snapshot; `None` when nothing of it is stored.
+    ///
+    /// # Errors
+    /// The database could not be read, or what is kept of the snapshot is damaged.
+    fn recent(&self, key: &Key) -> Result<Option<Recent>, Error>;
 
     /// Puts all of `writes` on disk, and returns when they would survive a power failure.
     ///
@@ -168,9 +224,11 @@ pub enum Error {
 /// The next step for the causes that a person meets.
 fn hint(reason: &str) -> &'static str {
     let known = [
+        ("is full", "; free some space on that disk"),
         ("No space left", "; free some space on that disk"),
         ("Disk quota", "; raise the quota or free some space"),
         ("Read-only file system", "; mount it writable"),
+        ("readonly database", "; mount it writable, or let KUBE's user write there"),
         ("Permission denied", "; let KUBE's user write there"),
         ("already open", "; another KUBE is running with the same `data`"),
     ];

@@ -4,14 +4,14 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Extension,
     extract::{
-        ConnectInfo, State, WebSocketUpgrade,
+        ConnectInfo, RawQuery, State, WebSocketUpgrade,
         ws::{WebSocket, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
-use crate::{Origin, Shared, hub::Full, socket};
+use crate::{Origin, Shared, admission::Credentials, hub::Full, socket};
 
 /// Buffers of one connection: many connections are idle most of the time.
 const BUFFER: usize = 8 << 10;
@@ -21,6 +21,7 @@ const RETRY_AFTER: &str = "5";
 pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
+    RawQuery(query): RawQuery,
     address: Option<Extension<ConnectInfo<SocketAddr>>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -33,11 +34,15 @@ pub(crate) async fn upgrade(
         }
     };
     let config = Arc::clone(&shared.config.borrow());
-    if let Err(text) = check_origin(&headers, &config.domain, &config.origins) {
-        shared.metrics.refuse("origin");
-        shared.refusals.say(|| tracing::warn!("a web page may not connect: {text}"));
-        return (StatusCode::FORBIDDEN, text + "\n").into_response();
-    }
+    let origin = match origin(&headers, &config.domain, &config.origins) {
+        Ok(origin) => origin,
+        Err(text) => {
+            shared.metrics.refuse("origin");
+            shared.refusals.say(|| tracing::warn!("a web page may not connect: {text}"));
+            return (StatusCode::FORBIDDEN, text + "\n").into_response();
+        }
+    };
+    let credentials = Credentials::of(&headers, query.as_deref(), origin);
     let later =
         |status: StatusCode, text: &'static str| (status, [(header::RETRY_AFTER, RETRY_AFTER)], text).into_response();
     let Some(hub) = shared.hub() else {
@@ -66,7 +71,7 @@ pub(crate) async fn upgrade(
         async move |socket: WebSocket| {
             // A task of the module, so that it ends with it.
             let cx = hub.cx.clone();
-            cx.spawn(socket::serve(hub, socket, place));
+            cx.spawn(socket::serve(hub, socket, place, credentials));
         },
     )
 }
@@ -80,13 +85,13 @@ fn plain() -> Response {
         .into_response()
 }
 
-/// Whether a request may connect; programs that are not browsers send no origin, and may.
-fn check_origin(headers: &HeaderMap, domain: &str, others: &[Origin]) -> Result<(), String> {
+/// The web page that a request is of, if that may connect; programs that are not browsers send no origin, and may.
+fn origin(headers: &HeaderMap, domain: &str, others: &[Origin]) -> Result<Option<Origin>, String> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
-    let Some(origin) = origins.next() else { return Ok(()) };
+    let Some(origin) = origins.next() else { return Ok(None) };
     let text: String = String::from_utf8_lossy(origin.as_bytes()).chars().take(200).collect();
     match text.parse::<Origin>() {
-        Ok(origin) if origins.next().is_none() && origin.may_connect(domain, others) => Ok(()),
+        Ok(origin) if origins.next().is_none() && origin.may_connect(domain, others) => Ok(Some(origin)),
         Ok(origin) => Err(format!(
             "Pages of {origin} may not sync here: they are not of {domain}; to let them, add \"{origin}\" to `origins` in the \
              [echo] table of kube.toml."

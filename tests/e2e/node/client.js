@@ -1,9 +1,10 @@
 // A real automerge-repo client, steered by JSON lines.
 //
 // Reads `{"id", "op", ...}` from standard input, answers `{"id", "value"}` or `{"id", "error"}` on standard output, and
-// says there what happens by itself: `{"event": "peer" | "gone" | "saved" | "ephemeral" | "trouble", ...}`. Ends when
+// says there what happens by itself: `{"event": "peer" | "gone" | "saved" | "ephemeral" | "error" | "trouble", ...}`. Ends when
 // standard input does. `v1/` and `v2/` call `serve` with the two generations of the library.
 import dns from "node:dns";
+import https from "node:https";
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
 
@@ -12,10 +13,16 @@ const lookup = dns.lookup;
 dns.lookup = (name, options, done) =>
   /(^|\.)localhost$/.test(name) ? lookup("127.0.0.1", options, done) : lookup(name, options, done);
 
+// A browser says of which page a WebSocket is; here a test does.
+let page;
+const request = https.request;
+https.request = (options, ...rest) =>
+  request(page ? { ...options, headers: { ...options.headers, Origin: page } } : options, ...rest);
+
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 /** Serves standard input with one generation of the library: `find` and `content` differ between them. */
-export function serve({ Automerge, Repo, Adapter, generateAutomergeUrl, find, content }) {
+export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, find, content }) {
   let repo, adapter, socket;
   const handles = new Map(); // id -> handle
   const serverHeads = new Map(); // id -> heads as the server last said them
@@ -65,9 +72,16 @@ export function serve({ Automerge, Repo, Adapter, generateAutomergeUrl, find, co
   }
 
   const ops = {
-    /** Connects to `url`, and answers when the server has answered. */
-    async connect({ url, peer, retry = 200 }) {
+    /** Connects to `url`, as a page of `origin`, and answers when the server has answered; `wait: false` answers at once. */
+    async connect({ url, peer, origin, retry = 200, wait = true }) {
+      page = origin;
       adapter = new Adapter(url, retry);
+      const receive = adapter.receiveMessage.bind(adapter);
+      adapter.receiveMessage = (bytes) => {
+        const { type, message } = cbor.decode(new Uint8Array(bytes));
+        if (type === "error") say({ event: "error", message });
+        receive(bytes);
+      };
       repo = new Repo({ network: [adapter], peerId: peer, sharePolicy: async () => true });
       adapter.on("message", overhear);
       adapter.on("peer-candidate", ({ peerId }) => say({ event: "peer", peer: peerId }));
@@ -75,7 +89,7 @@ export function serve({ Automerge, Repo, Adapter, generateAutomergeUrl, find, co
         serverHeads.clear();
         say({ event: "gone", peer: peerId });
       });
-      await new Promise((done) => adapter.once("peer-candidate", done));
+      if (wait) await new Promise((done) => adapter.once("peer-candidate", done));
     },
     /** Makes `count` documents with one item each; answers their ids. */
     create({ count = 1, item = 0 }) {
@@ -136,8 +150,8 @@ export function serve({ Automerge, Repo, Adapter, generateAutomergeUrl, find, co
      * Opens a bare WebSocket beside the repo: `{status, body}`, 101 when it was let in. `answers: false` leaves the
      * server's pings unanswered.
      */
-    async open({ url, origin, answers = true }) {
-      socket = new WebSocket(url, { origin, autoPong: answers, perMessageDeflate: false });
+    async open({ url, origin, headers, answers = true }) {
+      socket = new WebSocket(url, { origin, headers, autoPong: answers, perMessageDeflate: false });
       socket.received = [];
       socket.pings = 0;
       socket.on("ping", () => (socket.pings++, recheck()));

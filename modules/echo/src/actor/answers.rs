@@ -1,16 +1,17 @@
 //! What the peers of a document are told, and when.
-use std::{mem, sync::Arc};
+use std::{mem, ops::Range, sync::Arc};
 
-use automerge::{ChangeHash, sync};
+use automerge::{ChangeHash, sync::Message};
 use bytes::Bytes;
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{Actor, BEHIND, Ephemeral, Turn, stopping};
+use super::{Actor, BEHIND, Ephemeral, Seat, Turn, damaged, stopping};
 use crate::{
-    peer::{self, Answer, Fresh},
+    peer::{self, Answer, Fresh, Reply},
     refused::Refused,
     replica::Replica,
     socket::Link,
+    store::Recent,
     wire,
 };
 
@@ -43,8 +44,8 @@ impl Actor {
                         continue;
                     }
                 },
-                Answer::Ask => match self.ask(id).await {
-                    Ok(Some(message)) => message.encode().into(),
+                Answer::Graph => match self.reply(id, turn, &mut cache).await {
+                    Ok(Some(data)) => data,
                     Ok(None) => continue,
                     Err(refused) => {
                         self.refuse(&link, &refused);
@@ -72,20 +73,74 @@ impl Actor {
         Ok(data)
     }
 
-    /// What `automerge` would tell a peer.
-    async fn ask(&mut self, id: u64) -> Result<Option<sync::Message>, Refused> {
-        self.decode(&mut Turn::default()).await?;
-        let Some(seat) = self.seats.get_mut(&id) else { return Ok(None) };
-        let mut peer = mem::take(&mut seat.peer);
-        let work = move |replica: &mut Replica| {
-            let message = replica.ask(&mut peer);
-            (peer, message)
+    /// The message for a peer that is neither quite up to date nor without anything.
+    async fn reply(&mut self, id: u64, turn: &Turn, cache: &mut Cache) -> Result<Option<Bytes>, Refused> {
+        self.replica(&mut Turn::default()).await?;
+        let Some((replica, seat)) = self.replica_and_seat(id) else { return Ok(None) };
+        let (message, send) = match seat.peer.reply(replica) {
+            Reply::Nothing => return Ok(None),
+            Reply::Whole => return self.whole(cache).await.map(Some),
+            Reply::Ask => return self.ask(id).await,
+            Reply::Message(message, send) => (message, send),
         };
-        let (peer, message) = self.work(0, work).await?;
+        let changes: Vec<_> = send.iter().map(|index| replica.tail().change(*index)).collect();
+        // Most often it is what came just now.
+        let fresh = |hash: &ChangeHash| turn.fresh.iter().find(|fresh| fresh.change.as_ref() == Some(hash));
+        let chunks: Option<Vec<_>> =
+            changes.iter().map(|(hash, _)| fresh(hash).map(|fresh| fresh.bytes.to_vec())).collect();
+        let chunks = match chunks {
+            Some(chunks) => chunks,
+            None => match self.chunks(&changes, cache).await? {
+                Some(chunks) => chunks,
+                // Its tail was sealed meanwhile.
+                None => return self.whole(cache).await.map(Some),
+            },
+        };
+        Ok(Some(Message { changes: chunks.into(), ..message }.encode().into()))
+    }
+
+    /// Changes of the stored tail; none when it is not the tail that the replica knows any more.
+    async fn chunks(
+        &mut self,
+        changes: &[(ChangeHash, Range<usize>)],
+        cache: &mut Cache,
+    ) -> Result<Option<Vec<Vec<u8>>>, Refused> {
+        let recent = match cache.recent.take() {
+            Some(recent) => recent,
+            None => self.recent("changes").await?,
+        };
+        let Some((replica, _)) = &mut self.replica else { return Ok(None) };
+        if recent.tail.len() != replica.tail().len() {
+            let mut replica = mem::take(replica);
+            let followed = self.set(&mut replica, &recent);
+            self.replica = self.replica.take().map(|(_, counted)| (replica, counted));
+            return followed.map(|()| None);
+        }
+        let chunk = |(_, range): &(ChangeHash, Range<usize>)| recent.tail[range.clone()].to_vec();
+        let chunks = changes.iter().map(chunk).collect();
+        cache.recent = Some(recent);
+        Ok(Some(chunks))
+    }
+
+    fn replica_and_seat(&mut self, id: u64) -> Option<(&Replica, &mut Seat)> {
+        Some((&self.replica.as_ref()?.0, self.seats.get_mut(&id)?))
+    }
+
+    /// What `automerge` would tell a peer that understands no document chunks.
+    async fn ask(&mut self, id: u64) -> Result<Option<Bytes>, Refused> {
+        let Some(seat) = self.seats.get_mut(&id) else { return Ok(None) };
+        let (mut peer, past) = (mem::take(&mut seat.peer), self.past());
+        let work = move || {
+            let asked = std::panic::AssertUnwindSafe(|| Ok(peer.ask(&past.decode("old_client")?)));
+            let message = std::panic::catch_unwind(asked);
+            (message, peer)
+        };
+        let (message, peer) = self.beside(self.sizes().all(), work).await?;
         if let Some(seat) = self.seats.get_mut(&id) {
             seat.peer = peer;
         }
-        Ok(message)
+        let message = message.map_err(|_| damaged(&self.hub, self.key.document, &"automerge panicked"))??;
+        Ok(message.map(|message| message.encode().into()))
     }
 
     /// Passes a message on to the other peers of the document.
@@ -175,6 +230,7 @@ struct Cache {
     heads: Option<Bytes>,
     fresh: Option<Bytes>,
     whole: Option<Bytes>,
+    recent: Option<Recent>,
 }
 
 impl Cache {
@@ -185,7 +241,7 @@ impl Cache {
     fn fresh(&mut self, ours: &[ChangeHash], fresh: &[Fresh], id: u64) -> Bytes {
         let foreign = || fresh.iter().filter(|fresh| fresh.from != id);
         let encode = || {
-            let chunks = foreign().map(|fresh| fresh.bytes.clone()).collect();
+            let chunks = foreign().map(|fresh| fresh.bytes.to_vec()).collect();
             let has_document = foreign().any(Fresh::is_document);
             peer::message(ours, chunks, has_document).encode().into()
         };

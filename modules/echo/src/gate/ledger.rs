@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use automerge::{ActorId, Automerge, ChangeHash, ObjId, ReadDoc};
 
 use super::{History, Last, Operation};
-use crate::reader::{Change, Kind};
+use crate::{
+    reader::{Change, Kind},
+    sealed::Sealed,
+};
 
 /// The changes of a document, and the operations of each actor as ranges of counters.
 ///
@@ -19,6 +22,8 @@ pub struct Ledger {
 struct Actor {
     last: u64,
     max_op: u64,
+    /// How many of its changes are sealed in a snapshot.
+    sealed: u64,
     /// First and last counter of operations that follow each other, in rising order.
     ranges: Vec<(u64, u64)>,
     objects: BTreeMap<u64, Kind>,
@@ -32,6 +37,26 @@ impl Ledger {
             ledger.note(change.hash, &change.actor, change.seq, change.start_op, change.max_op);
         }
         ledger
+    }
+
+    /// Writes down what is kept of a snapshot: of its changes only the heads, of its operations only the last of each actor.
+    pub fn sealed(sealed: &Sealed) -> Self {
+        let actor = |last: &Last| Actor {
+            last: last.seq,
+            max_op: last.max_op,
+            sealed: last.seq,
+            ranges: vec![(1, last.max_op)],
+            objects: BTreeMap::new(),
+        };
+        Self {
+            max_ops: sealed.heads.iter().copied().collect(),
+            actors: sealed.actors.iter().map(|(id, last)| (id.clone(), actor(last))).collect(),
+        }
+    }
+
+    /// How many of an actor's changes are sealed in a snapshot.
+    pub fn sealed_seq(&self, actor: &ActorId) -> u64 {
+        self.actors.get(actor).map_or(0, |actor| actor.sealed)
     }
 
     /// Writes down an admitted change; those of one actor must be recorded in their order.

@@ -1,10 +1,21 @@
 //! Against automerge's own side of the protocol, over random histories.
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use automerge::{ActorId, Automerge, ROOT, transaction::Transactable};
+use prometheus::IntGauge;
 use proptest::prelude::*;
+use tokio::sync::Semaphore;
 
 use super::*;
+use crate::{
+    intake,
+    outbox::Outbox,
+    reader::{self, Limits},
+    replica::Sender,
+    socket::Link,
+    store::{Recent, Summary},
+    wire::DocumentId,
+};
 
 /// A client as automerge-repo is one.
 struct Client {
@@ -58,56 +69,103 @@ impl Client {
         true
     }
 
-    fn reconnect(&mut self) {
+    /// Connects again, with or without what it remembers of the last time.
+    fn reconnect(&mut self, remembers: bool) {
         self.sent.clear();
         self.coming.clear();
-        self.state = State::decode(&self.state.encode()).unwrap();
+        self.state = if remembers { State::decode(&self.state.encode()).unwrap() } else { State::new() };
         self.peer = Peer::default();
         self.tell();
     }
 }
 
-/// A hub as the actor is one, without the disk.
-#[derive(Default)]
+/// A hub as the actor is one, with a disk that cannot fail. It decodes nothing but what it must.
 struct Hub {
-    document: Automerge,
+    replica: Replica,
+    snapshot: Vec<u8>,
+    tail: Vec<u8>,
+    senders: Vec<Sender>,
+    decoded: usize,
 }
 
 impl Hub {
+    fn new() -> Self {
+        let sender = |id| Sender {
+            link: Arc::new(Link {
+                id,
+                peer: id.to_string(),
+                outbox: Arc::new(Outbox::new(usize::MAX)),
+                waiting: Arc::new(Semaphore::new(1 << 20)),
+            }),
+            document: DocumentId([1; 16]),
+            waiting: IntGauge::new("waiting", "Waiting.").unwrap(),
+        };
+        let senders = (0..CLIENTS as u64).map(sender).collect();
+        Self { replica: Replica::default(), snapshot: Vec::new(), tail: Vec::new(), senders, decoded: 0 }
+    }
+
+    fn decode(&self) -> Automerge {
+        Automerge::load(&[&self.snapshot[..], &self.tail[..]].concat()).unwrap()
+    }
+
+    /// Joins the tail into the snapshot, and reads it anew, as after a restart.
+    fn seal(&mut self) {
+        let document = self.decode();
+        let sealed = Sealed::of(&document);
+        (self.snapshot, self.tail) = (document.save(), Vec::new());
+        let summary = Summary { heads: document.get_heads(), ..Summary::default() };
+        self.replica.follow(&Recent { summary, sealed, tail: Vec::new(), aside: Vec::new() }).unwrap();
+    }
+
     /// Takes up to `count` messages of a client as one batch, and answers everyone.
     fn take(&mut self, clients: &mut [Client], from: usize, count: usize) -> bool {
-        let before = self.document.get_heads();
+        let before = self.replica.tail().heads().to_vec();
         let mut fresh = Vec::new();
         let mut touched = false;
         for _ in 0..count {
             let Some(message) = clients[from].sent.pop_front() else { break };
             touched = true;
-            for chunk in message.changes.iter() {
-                let old = self.document.get_heads();
-                self.document.load_incremental(chunk).unwrap();
-                fresh.extend(self.document.get_changes(&old).iter().map(|change| Fresh {
-                    from: from as u64,
-                    change: Some(change.hash()),
-                    changes: 1,
-                    bytes: change.raw_bytes().to_vec(),
-                }));
+            let read = reader::read(&message.encode(), &Limits::default()).unwrap();
+            let message = intake::Message {
+                head: read.without_changes(),
+                changes: read.changes,
+                documents: read.documents,
+                len: 0,
+            };
+            let stored = [&self.snapshot[..], &self.tail[..]].concat();
+            let decode = || Ok(Automerge::load(&stored).unwrap());
+            self.decoded += usize::from(self.replica.needs_past(&message));
+            let new = self.replica.take(&self.senders[from], &mut clients[from].peer, message, &decode).unwrap();
+            for fresh in &new {
+                if fresh.is_document() { &mut self.snapshot } else { &mut self.tail }.extend(&fresh.bytes);
             }
-            let head = Message { changes: Vec::<Vec<u8>>::new().into(), ..message };
-            let has = |hash: &ChangeHash| self.document.get_change_meta_by_hash(hash).is_some();
-            clients[from].peer.receive(&self.document.get_heads(), has, head);
+            fresh.extend(new);
         }
-        let ours = self.document.get_heads();
+        let ours = self.replica.tail().heads().to_vec();
         for (id, client) in clients.iter_mut().enumerate() {
             if (id == from && touched) || (!fresh.is_empty() && client.peer.state.their_heads.is_some()) {
+                let whole = || {
+                    let chunks = [self.snapshot.clone(), self.tail.clone()];
+                    message(&ours, chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect(), true)
+                };
                 let answer = match client.peer.answer(id as u64, &before, &ours, &fresh) {
                     Answer::Nothing => None,
                     Answer::Heads => Some(message(&ours, vec![], false)),
                     Answer::Fresh => {
-                        let foreign = fresh.iter().filter(|fresh| fresh.from != id as u64);
-                        Some(message(&ours, foreign.map(|fresh| fresh.bytes.clone()).collect(), false))
+                        let foreign = || fresh.iter().filter(|fresh| fresh.from != id as u64);
+                        let chunks = foreign().map(|fresh| fresh.bytes.to_vec()).collect();
+                        Some(message(&ours, chunks, foreign().any(Fresh::is_document)))
                     }
-                    Answer::Whole => Some(message(&ours, vec![self.document.save()], true)),
-                    Answer::Ask => client.peer.ask(&self.document),
+                    Answer::Whole => Some(whole()),
+                    Answer::Graph => match client.peer.reply(&self.replica) {
+                        Reply::Nothing => None,
+                        Reply::Message(said, send) => {
+                            let chunk = |index: &usize| self.tail[self.replica.tail().change(*index).1].to_vec();
+                            Some(Message { changes: send.iter().map(chunk).collect::<Vec<_>>().into(), ..said })
+                        }
+                        Reply::Whole => Some(whole()),
+                        Reply::Ask => client.peer.ask(&self.decode()),
+                    },
                 };
                 client.coming.extend(answer);
             }
@@ -121,7 +179,8 @@ enum Step {
     Put(usize, u8),
     HubTakes(usize, usize),
     ClientTakes(usize),
-    Reconnect(usize),
+    Reconnect(usize, bool),
+    Seal,
 }
 
 const CLIENTS: usize = 3;
@@ -131,7 +190,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..CLIENTS, any::<u8>()).prop_map(|(client, key)| Step::Put(client, key)),
         4 => (0..CLIENTS, 1..4usize).prop_map(|(client, count)| Step::HubTakes(client, count)),
         4 => (0..CLIENTS).prop_map(Step::ClientTakes),
-        1 => (0..CLIENTS).prop_map(Step::Reconnect),
+        1 => (0..CLIENTS, any::<bool>()).prop_map(|(client, remembers)| Step::Reconnect(client, remembers)),
+        1 => Just(Step::Seal),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -139,7 +199,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #[test]
     fn clients_of_both_versions_end_up_with_the_same_and_know_it(steps in steps(), v2: [bool; CLIENTS]) {
-        let mut hub = Hub::default();
+        let mut hub = Hub::new();
         let mut clients: Vec<_> = (0..CLIENTS).map(|n| Client::new(n as u8, v2[n])).collect();
         clients.iter_mut().for_each(Client::tell);
         for step in steps {
@@ -147,7 +207,8 @@ proptest! {
                 Step::Put(client, key) => clients[client].put(key),
                 Step::HubTakes(client, count) => drop(hub.take(&mut clients, client, count)),
                 Step::ClientTakes(client) => drop(clients[client].take()),
-                Step::Reconnect(client) => clients[client].reconnect(),
+                Step::Reconnect(client, remembers) => clients[client].reconnect(remembers),
+                Step::Seal => hub.seal(),
             }
         }
         // Then everything arrives, and there is an end to it.
@@ -164,7 +225,8 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds < 200, "they never stop talking");
         }
-        let ours = hub.document.get_heads();
+        let ours = hub.decode().get_heads();
+        prop_assert_eq!(hub.replica.tail().heads(), &ours[..]);
         for client in &clients {
             prop_assert_eq!(client.document.get_heads(), ours.clone());
             prop_assert_eq!(client.state.their_heads.as_ref(), Some(&ours), "not acknowledged");
@@ -187,13 +249,13 @@ fn a_peer_with_nothing_gets_the_whole_document_and_one_that_has_it_gets_heads() 
     // One that speaks version 1 only would not understand a document.
     let mut peer = Peer::default();
     peer.receive(&ours, |_| unreachable!(), Message { flags: None, ..says(&[]) });
-    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Ask);
+    assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Graph);
 }
 
 #[test]
 fn what_is_fresh_goes_to_peers_that_have_the_rest_without_automerge() {
     let (before, ours) = ([ChangeHash([1; 32])], [ChangeHash([2; 32])]);
-    let fresh = [Fresh { from: 7, change: Some(ours[0]), changes: 1, bytes: vec![] }];
+    let fresh = [Fresh { from: 7, change: Some(ours[0]), sealed: None, changes: 1, bytes: Bytes::new() }];
     let mut peer = Peer::default();
     peer.receive(&before, |_| unreachable!(), message(&before, vec![], false));
     assert_eq!(peer.answer(1, &before, &before, &[]), Answer::Heads);

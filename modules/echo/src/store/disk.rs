@@ -1,69 +1,92 @@
-//! The store on disk: one redb database.
+//! The store on disk: one SQLite database.
 use std::{
-    fs::{self, OpenOptions},
+    collections::HashMap,
+    fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use automerge::{ActorId, ChangeHash};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
 
-use super::{Error, Key, Store, Stored, Summary, Write};
+use super::{Error, Key, Recent, Store, Stored, Summary, Write};
+use crate::sealed::Sealed;
 
 /// The version of the format that is read and written here.
-const FORMAT: u32 = 0;
+const FORMAT: u32 = 1;
+/// What tells the file from other databases: "KUBE".
+const APPLICATION: u32 = 0x4b55_4245;
+/// The name of the file.
+const FILE: &str = "documents.db";
+/// Connections that only read, kept open while nobody needs them.
+const READERS: usize = 4;
+/// How much of the database one of those keeps in memory, in KiB.
+const READER_CACHE: usize = 1 << 10;
+/// Pages of the log from which on a commit moves them into the database: 4 MiB.
+const CHECKPOINT: u32 = 1000;
 
-const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
-/// The next number, bytes of the snapshot, bytes after it, heads.
-type Row = (u64, u64, u64, &'static [u8]);
-/// A space and a document id.
-type Id = (&'static str, &'static [u8; 16]);
-
-const DOCUMENTS: TableDefinition<Id, Row> = TableDefinition::new("documents");
-const CHUNKS: TableDefinition<(&str, &[u8; 16], u64), &[u8]> = TableDefinition::new("chunks");
-
-/// A redb database in one file.
-///
-/// After a failed write redb refuses everything until the database is opened again: that is done at once, so that what is
-/// stored can be read meanwhile.
+/// A database in one file, with its log beside it.
 pub struct Disk {
     path: PathBuf,
     cache: usize,
     storage_id: String,
-    /// `None` when it could not be opened again; the next commit tries once more.
-    database: RwLock<Option<Database>>,
+    /// `None` after an error of the disk or the database, until it could be opened again.
+    writer: Mutex<Option<Writer>>,
+    readers: Mutex<Vec<Connection>>,
+    /// Held as long as the database is in use.
+    _lock: File,
+}
+
+/// The connection that writes, and the numbers of the spaces.
+struct Writer {
+    connection: Connection,
+    spaces: HashMap<String, i64>,
 }
 
 impl Disk {
-    /// Opens `echo.redb` in `folder`, and makes both if they are not there; keeps `cache` bytes of it in memory.
+    /// Opens the database in `folder`, and makes it if it is not there; keeps `cache` bytes of it in memory.
     ///
     /// # Errors
-    /// The file cannot be opened, is not ours, or is in a format that is not known here.
+    /// The file cannot be opened, is not ours, is in use, or is in a format that is not known here.
     pub fn open(folder: &Path, cache: usize) -> Result<Self, Error> {
-        let path = folder.join("echo.redb");
-        let database = open(&path, cache)?;
-        let storage_id = begin(&path, &database)?;
+        let path = folder.join(FILE);
+        let failed = |error: io::Error| Error::Open { path: path.clone(), reason: error.to_string() };
+        let lock = open_private(&folder.join("lock")).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::Open { path: path.clone(), reason: "it is already open".to_owned() },
+            TryLockError::Error(error) => failed(error),
+        })?;
+        // What SQLite makes beside it gets the same permissions.
+        open_private(&path).map_err(failed)?;
+        let writer = Writer::open(&path, cache)?;
+        let storage_id = writer.storage_id(&path)?;
         // The file itself must survive a power failure too, not only what is in it.
-        let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| Error::Open { path: path.clone(), reason: error.to_string() })?;
-        Ok(Self { path, cache, storage_id, database: RwLock::new(Some(database)) })
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(Self { path, cache, storage_id, writer: Mutex::new(Some(writer)), readers: Mutex::default(), _lock: lock })
     }
 
-    fn reading<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
-        let failed = |reason: String| Error::Read { path: self.path.clone(), reason };
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().ok_or_else(|| failed("it is closed since a write failed".to_owned()))?;
-        read(database).map_err(|error| failed(error.to_string()))
-    }
-
-    fn reopen(&self) -> Result<(), Error> {
-        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            *database = Some(open(&self.path, self.cache)?);
+    /// Reads with a connection of its own, all at one moment.
+    fn reading<T>(&self, read: impl FnOnce(&Reader<'_>) -> Result<T, Fault>) -> Result<T, Error> {
+        let idle = lock(&self.readers).pop();
+        let read = || -> Result<(T, Connection), Fault> {
+            let mut connection = match idle {
+                Some(connection) => connection,
+                None => connect(&self.path, READER_CACHE, true)?,
+            };
+            let moment = connection.transaction()?;
+            let result = read(&Reader(&moment))?;
+            drop(moment);
+            Ok((result, connection))
+        };
+        let (result, connection) =
+            read().map_err(|fault| Error::Read { path: self.path.clone(), reason: fault.to_string() })?;
+        let mut readers = lock(&self.readers);
+        if readers.len() < READERS {
+            readers.push(connection);
         }
-        Ok(())
+        Ok(result)
     }
 }
 
@@ -73,139 +96,290 @@ impl Store for Disk {
     }
 
     fn summary(&self, key: &Key) -> Result<Option<Summary>, Error> {
-        self.reading(|database| summary(&database.begin_read()?.open_table(DOCUMENTS)?, key))
+        self.reading(|reader| Ok(reader.document(key)?.map(|(_, summary)| summary)))
     }
 
     fn read(&self, key: &Key) -> Result<Option<Stored>, Error> {
-        self.reading(|database| {
-            let reading = database.begin_read()?;
-            let Some(summary) = summary(&reading.open_table(DOCUMENTS)?, key)? else { return Ok(None) };
-            let (space, document) = (&*key.space, &key.document.0);
-            let chunks = reading
-                .open_table(CHUNKS)?
-                .range((space, document, 0)..(space, document, summary.next))?
-                .map(|row| Ok(row?.1.value().to_vec()))
-                .collect::<Result<_, redb::StorageError>>()?;
+        self.reading(|reader| {
+            let Some((id, summary)) = reader.document(key)? else { return Ok(None) };
+            let mut chunks = reader.tail(id)?;
+            if let Some(snapshot) = reader.snapshot(id)? {
+                chunks.insert(0, snapshot);
+            }
             Ok(Some(Stored { summary, chunks }))
         })
     }
 
+    fn recent(&self, key: &Key) -> Result<Option<Recent>, Error> {
+        self.reading(|reader| {
+            let Some((id, summary)) = reader.document(key)? else { return Ok(None) };
+            Ok(Some(Recent {
+                summary,
+                sealed: reader.sealed(id)?,
+                tail: reader.tail(id)?.concat(),
+                aside: reader.aside(id)?,
+            }))
+        })
+    }
+
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {
-        self.reopen()?;
-        let committed = {
-            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(database) = database.as_ref() else { return Err(Error::Closed) };
-            if writes.is_empty() {
-                probe(database)
-            } else {
-                commit(database, |writing| writes.iter().try_for_each(|write| apply(writing, write)))
-            }
+        let mut held = lock(&self.writer);
+        let mut commit = || -> Result<(), Fault> {
+            let writer = match &mut *held {
+                Some(writer) => writer,
+                closed => closed
+                    .insert(Writer::open(&self.path, self.cache).map_err(|error| Fault::Again(error.to_string()))?),
+            };
+            if writes.is_empty() { writer.probe() } else { writer.commit(writes) }
         };
-        committed.map_err(|error| {
-            let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-            // Closed first: its lock on the file would keep the next one out.
-            *database = None;
-            *database = open(&self.path, self.cache).ok();
-            Error::Write { path: self.path.clone(), reason: error.to_string() }
+        commit().map_err(|fault| {
+            // A full disk is rolled back, and that is that. After anything else nothing in memory is believed any more.
+            if !fault.is_full() {
+                *held = None;
+                lock(&self.readers).clear();
+            }
+            Error::Write { path: self.path.clone(), reason: fault.to_string() }
         })
     }
 }
 
-/// Opens the file, which only KUBE's user may read.
-fn open(path: &Path, cache: usize) -> Result<Database, Error> {
-    let failed = |reason: String| Error::Open { path: path.to_owned(), reason };
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(|error: io::Error| failed(error.to_string()))?;
-    Database::builder().set_cache_size(cache).create_file(file).map_err(|error| failed(error.to_string()))
+/// What goes wrong with the database.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Again(String),
+    #[error("{0} is damaged: its checksum does not match")]
+    Checksum(&'static str),
+    #[error(transparent)]
+    Sealed(#[from] crate::sealed::Damaged),
 }
 
-/// Makes the tables of a new database, checks the format of an old one; returns the storage id.
-fn begin(path: &Path, database: &Database) -> Result<String, Error> {
-    let mut found = (None, None);
-    let tables = |writing: &WriteTransaction| {
-        let mut about = writing.open_table(ABOUT)?;
-        let format = about.get("format")?.map(|value| value.value().to_vec());
-        let format = match format {
-            Some(format) => format,
-            None => {
-                about.insert("format", &FORMAT.to_le_bytes()[..])?;
-                about.insert("storage-id", new_storage_id().as_bytes())?;
-                FORMAT.to_le_bytes().to_vec()
-            }
+impl Fault {
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a file that only KUBE's user may read, and makes it if it is not there.
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn connect(path: &Path, cache: usize, reads_only: bool) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // Negative: in KiB.
+    connection.pragma_update(None, "cache_size", -i64::try_from(cache).unwrap_or(i64::MAX))?;
+    connection.pragma_update(None, "query_only", reads_only)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// Reads at one moment.
+struct Reader<'a>(&'a Connection);
+
+impl Reader<'_> {
+    /// The number of a document, and what is known of it.
+    fn document(&self, key: &Key) -> Result<Option<(i64, Summary)>, Fault> {
+        let mut query = self.0.prepare_cached(
+            "SELECT documents.id, next, snapshot, tail, heads, documents.sum FROM documents
+             JOIN spaces ON spaces.id = documents.space WHERE name = ? AND document = ?",
+        )?;
+        let row = |row: &Row<'_>| {
+            let summary = Summary {
+                next: row.get::<_, i64>(1)?.cast_unsigned(),
+                snapshot: row.get::<_, i64>(2)?.cast_unsigned(),
+                tail: row.get::<_, i64>(3)?.cast_unsigned(),
+                heads: row.get_ref(4)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
+            };
+            Ok((row.get(0)?, summary, row.get::<_, u32>(5)?))
         };
-        let id = about.get("storage-id")?.map(|value| value.value().to_vec());
-        let known = format == FORMAT.to_le_bytes();
-        found = (Some(format), id.and_then(|id| String::from_utf8(id).ok()));
-        if known {
-            writing.open_table(DOCUMENTS)?;
-            writing.open_table(CHUNKS)?;
+        let found = query.query_row(params![&*key.space, key.document.0], row).optional()?;
+        let Some((id, summary, sum)) = found else { return Ok(None) };
+        if sum != summary.sum() {
+            return Err(Fault::Checksum("the entry of a document"));
         }
-        Ok(())
-    };
-    commit(database, tables).map_err(|error| Error::Open { path: path.to_owned(), reason: error.to_string() })?;
-    match found {
-        (Some(format), Some(id)) if format == FORMAT.to_le_bytes() => Ok(id),
-        (format, _) => {
-            let version = format.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
-            let found = version.map_or("that it does not name".to_owned(), |version| version.to_string());
-            Err(Error::Format { path: path.to_owned(), found, known: FORMAT })
+        Ok(Some((id, summary)))
+    }
+
+    fn snapshot(&self, id: i64) -> Result<Option<Vec<u8>>, Fault> {
+        let mut query = self.0.prepare_cached("SELECT chunk, sum FROM snapshots WHERE id = ?")?;
+        query.query_row([id], checked).optional()?.map(|row| row.ok_or(Fault::Checksum("a snapshot"))).transpose()
+    }
+
+    fn sealed(&self, id: i64) -> Result<Sealed, Fault> {
+        let mut query = self.0.prepare_cached("SELECT sealed, sealed_sum FROM snapshots WHERE id = ?")?;
+        match query.query_row([id], checked).optional()? {
+            Some(row) => Ok(Sealed::decode(&row.ok_or(Fault::Checksum("what is kept beside a snapshot"))?)?),
+            None => Ok(Sealed::default()),
         }
+    }
+
+    fn tail(&self, id: i64) -> Result<Vec<Vec<u8>>, Fault> {
+        let mut query = self.0.prepare_cached("SELECT chunk, sum FROM tail WHERE document = ? ORDER BY number")?;
+        let rows = query.query_map([id], checked)?;
+        rows.map(|row| row?.ok_or(Fault::Checksum("a change"))).collect()
+    }
+
+    fn aside(&self, id: i64) -> Result<Vec<ChangeHash>, Fault> {
+        let mut query = self.0.prepare_cached("SELECT hash FROM aside WHERE document = ?")?;
+        let rows = query.query_map([id], |row| Ok(ChangeHash(row.get(0)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 }
 
-/// Writes as much as a larger change, and takes it away again: an empty commit needs no space, and would tell nothing.
-fn probe(database: &Database) -> Result<(), redb::Error> {
-    let bytes = [0x5a; 64 << 10];
-    commit(database, |writing| Ok(writing.open_table(ABOUT)?.insert("probe", &bytes[..]).map(drop)?))?;
-    commit(database, |writing| Ok(writing.open_table(ABOUT)?.remove("probe").map(drop)?))
+/// The bytes in the first column, if the second is their checksum.
+fn checked(row: &Row<'_>) -> rusqlite::Result<Option<Vec<u8>>> {
+    let bytes = row.get_ref(0)?.as_blob()?;
+    let matches = crc32fast::hash(bytes) == row.get::<_, u32>(1)?;
+    Ok(matches.then(|| bytes.to_vec()))
 }
 
-fn commit(
-    database: &Database,
-    change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
-) -> Result<(), redb::Error> {
-    let writing = database.begin_write()?;
-    change(&writing)?;
-    Ok(writing.commit()?)
-}
-
-fn apply(writing: &WriteTransaction, write: &Write) -> Result<(), redb::Error> {
-    let mut documents = writing.open_table(DOCUMENTS)?;
-    let mut chunks = writing.open_table(CHUNKS)?;
-    match write {
-        Write::Append { key, chunk, snapshot, heads } => {
-            let (space, document) = (&*key.space, &key.document.0);
-            let mut about = summary(&documents, key)?.unwrap_or_default();
-            chunks.insert((space, document, about.next), &chunk[..])?;
-            *(if *snapshot { &mut about.snapshot } else { &mut about.tail }) += chunk.len() as u64;
-            let heads: Vec<u8> = heads.iter().flat_map(|head| head.0).collect();
-            documents.insert((space, document), (about.next + 1, about.snapshot, about.tail, &heads[..]))?;
+impl Summary {
+    /// The checksum of its entry.
+    fn sum(&self) -> u32 {
+        let mut sum = crc32fast::Hasher::new();
+        for number in [self.next, self.snapshot, self.tail] {
+            sum.update(&number.to_le_bytes());
         }
-        Write::Compact { key, before, chunk } => {
-            let (space, document) = (&*key.space, &key.document.0);
-            let Some(about) = summary(&documents, key)? else { return Ok(()) };
-            chunks.retain_in((space, document, 0)..(space, document, *before), |_, _| false)?;
-            // Its number is the last that it replaces: what came meanwhile stays behind it.
-            chunks.insert((space, document, before.saturating_sub(1)), &chunk[..])?;
-            let mut tail = 0;
-            for row in chunks.range((space, document, *before)..(space, document, about.next))? {
-                tail += row?.1.value().len() as u64;
+        for head in &self.heads {
+            sum.update(&head.0);
+        }
+        sum.finalize()
+    }
+}
+
+impl Writer {
+    /// Opens the file, and makes the tables of a new database.
+    fn open(path: &Path, cache: usize) -> Result<Self, Error> {
+        let failed = |error: rusqlite::Error| Error::Open { path: path.to_owned(), reason: error.to_string() };
+        let connection = connect(path, cache >> 10, false).map_err(failed)?;
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).map_err(failed);
+        let (application, found) = (number("application_id")?, number("user_version")?);
+        let is_new = (application, found) == (0, 0) && fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        if !is_new && (application, found) != (APPLICATION, FORMAT) {
+            let found = if application == APPLICATION { found.to_string() } else { "that is not KUBE's".to_owned() };
+            return Err(Error::Format { path: path.to_owned(), found, known: FORMAT });
+        }
+        let set_up = || -> rusqlite::Result<HashMap<String, i64>> {
+            // Every commit is flushed before it is answered.
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
+            connection.pragma_update(None, "journal_size_limit", 4 * CHECKPOINT * 4096)?;
+            if is_new {
+                connection.execute_batch(SCHEMA)?;
+                connection.execute("INSERT INTO about VALUES ('storage-id', ?)", [new_storage_id()])?;
+                connection.pragma_update(None, "user_version", FORMAT)?;
+                // Last: whoever is stopped before this begins anew.
+                connection.pragma_update(None, "application_id", APPLICATION)?;
             }
-            let heads: Vec<u8> = about.heads.iter().flat_map(|head| head.0).collect();
-            documents.insert((space, document), (about.next, chunk.len() as u64, tail, &heads[..]))?;
-        }
+            let mut query = connection.prepare("SELECT name, id FROM spaces")?;
+            query.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        };
+        let spaces = set_up().map_err(failed)?;
+        Ok(Self { connection, spaces })
     }
-    Ok(())
+
+    fn storage_id(&self, path: &Path) -> Result<String, Error> {
+        let id = self.connection.query_row("SELECT value FROM about WHERE name = 'storage-id'", (), |row| row.get(0));
+        id.map_err(|error| Error::Open { path: path.to_owned(), reason: error.to_string() })
+    }
+
+    /// Writes as much as a larger change, and takes it away again: an empty commit needs no space, and would tell nothing.
+    fn probe(&self) -> Result<(), Fault> {
+        self.connection.execute("INSERT OR REPLACE INTO about VALUES ('probe', zeroblob(65536))", ())?;
+        self.connection.execute("DELETE FROM about WHERE name = 'probe'", ())?;
+        Ok(())
+    }
+
+    fn commit(&mut self, writes: &[Write]) -> Result<(), Fault> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut new = HashMap::new();
+        for write in writes {
+            let key = write.key();
+            let space = self.spaces.get(&*key.space).or_else(|| new.get(&*key.space)).copied();
+            let space = match space {
+                Some(space) => space,
+                None => {
+                    transaction.execute("INSERT INTO spaces (name) VALUES (?)", [&*key.space])?;
+                    let space = transaction.last_insert_rowid();
+                    new.insert(key.space.to_string(), space);
+                    space
+                }
+            };
+            apply(&transaction, space, write)?;
+        }
+        transaction.commit()?;
+        self.spaces.extend(new);
+        Ok(())
+    }
 }
 
-fn summary(documents: &impl ReadableTable<Id, Row>, key: &Key) -> Result<Option<Summary>, redb::Error> {
-    let row = documents.get((&*key.space, &key.document.0))?;
-    Ok(row.map(|row| {
-        let (next, snapshot, tail, heads) = row.value();
-        let heads = heads.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect();
-        Summary { next, snapshot, tail, heads }
-    }))
+fn apply(transaction: &Connection, space: i64, write: &Write) -> Result<(), Fault> {
+    let found = Reader(transaction).document(write.key())?;
+    let (id, mut summary) = match (found, write) {
+        (Some(found), _) => found,
+        (None, Write::Append { key, .. }) => {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO documents (space, document, next, snapshot, tail, heads, sum) VALUES (?, ?, 0, 0, 0, x'', 0)",
+            )?;
+            (insert.insert(params![space, key.document.0])?, Summary::default())
+        }
+        // It was deleted meanwhile.
+        (None, Write::Compact { .. } | Write::SetAside { .. }) => return Ok(()),
+    };
+    let snapshot = match write {
+        Write::Append { snapshot, tail, heads, .. } => {
+            if !tail.is_empty() {
+                let mut insert = transaction.prepare_cached("INSERT INTO tail VALUES (?, ?, ?, ?)")?;
+                insert.execute(params![id, summary.next.cast_signed(), tail, crc32fast::hash(tail)])?;
+                summary.tail += tail.len() as u64;
+            }
+            summary.heads.clone_from(heads);
+            snapshot.as_ref()
+        }
+        Write::Compact { before, snapshot, .. } => {
+            let before = before.cast_signed();
+            transaction.execute("DELETE FROM tail WHERE document = ? AND number < ?", [id, before])?;
+            let tail = "SELECT coalesce(sum(length(chunk)), 0) FROM tail WHERE document = ?";
+            summary.tail = transaction.query_row(tail, [id], |row| row.get::<_, i64>(0))?.cast_unsigned();
+            Some(snapshot)
+        }
+        Write::SetAside { snapshot, aside, .. } => {
+            transaction.execute("DELETE FROM tail WHERE document = ?", [id])?;
+            transaction.execute("DELETE FROM snapshots WHERE id = ?", [id])?;
+            for (hash, chunk) in aside {
+                let row = params![id, hash.0, &chunk[..], crc32fast::hash(chunk)];
+                transaction.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)", row)?;
+            }
+            (summary.snapshot, summary.tail, summary.heads) = (0, 0, Vec::new());
+            if let Some(snapshot) = snapshot {
+                summary.heads = snapshot.sealed.hashes();
+            }
+            snapshot.as_ref()
+        }
+    };
+    if let Some(snapshot) = snapshot {
+        let (sealed, chunk) = (snapshot.sealed.encode(), &snapshot.chunk[..]);
+        let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)")?;
+        insert.execute(params![id, sealed, crc32fast::hash(&sealed), chunk, crc32fast::hash(chunk)])?;
+        summary.snapshot = chunk.len() as u64;
+    }
+    summary.next += 1;
+    let heads: Vec<u8> = summary.heads.iter().flat_map(|head| head.0).collect();
+    let mut update = transaction
+        .prepare_cached("UPDATE documents SET next = ?, snapshot = ?, tail = ?, heads = ?, sum = ? WHERE id = ?")?;
+    let [next, size, tail] = [summary.next, summary.snapshot, summary.tail].map(u64::cast_signed);
+    update.execute(params![next, size, tail, heads, summary.sum(), id])?;
+    Ok(())
 }
 
 /// A random UUID ([RFC 9562, section 5.4](https://www.rfc-editor.org/rfc/rfc9562#section-5.4)); a new actor is 16 random bytes.
@@ -214,6 +388,30 @@ fn new_storage_id() -> String {
     let hex: String = actor.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
+
+const SCHEMA: &str = "
+    BEGIN;
+    CREATE TABLE about (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+    CREATE TABLE documents (
+        id INTEGER PRIMARY KEY, space INTEGER NOT NULL, document BLOB NOT NULL,
+        next INTEGER NOT NULL, snapshot INTEGER NOT NULL, tail INTEGER NOT NULL, heads BLOB NOT NULL, sum INTEGER NOT NULL,
+        UNIQUE (space, document)
+    ) STRICT;
+    CREATE TABLE snapshots (
+        id INTEGER PRIMARY KEY,
+        sealed BLOB NOT NULL, sealed_sum INTEGER NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE tail (
+        document INTEGER NOT NULL, number INTEGER NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (document, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE aside (
+        document INTEGER NOT NULL, hash BLOB NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL,
+        PRIMARY KEY (document, hash)
+    ) STRICT, WITHOUT ROWID;
+    COMMIT;
+";
 
 #[cfg(test)]
 mod tests;

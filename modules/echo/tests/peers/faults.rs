@@ -1,11 +1,15 @@
 //! A disk that fails.
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
 use kube_contract::Health;
-use kube_echo::store::{Disk, Error, Key, Store, Stored, Summary, Write};
+use kube_echo::store::{Disk, Error, Key, Recent, Store, Stored, Summary, Write};
 use tokio::time::timeout;
 
 use crate::harness::{Client, PATIENCE, Server, config, document};
@@ -17,6 +21,8 @@ struct Faulty {
     fails_to_read: AtomicBool,
     /// Whether a commit that fails is on disk even so, as after a failed flush.
     writes_even_so: AtomicBool,
+    /// Whether a commit waits, as on a slow disk.
+    is_slow: AtomicBool,
     commits: AtomicUsize,
 }
 
@@ -29,13 +35,14 @@ impl Faulty {
             fails: AtomicBool::new(false),
             fails_to_read: AtomicBool::new(false),
             writes_even_so: AtomicBool::new(false),
+            is_slow: AtomicBool::new(false),
             commits: AtomicUsize::new(0),
         })
     }
 
     fn reading(&self) -> Result<(), Error> {
         if self.fails_to_read.load(Ordering::SeqCst) {
-            return Err(Error::Read { path: "echo.redb".into(), reason: "bit rot".to_owned() });
+            return Err(Error::Read { path: "documents.db".into(), reason: "bit rot".to_owned() });
         }
         Ok(())
     }
@@ -56,13 +63,21 @@ impl Store for Faulty {
         self.disk.read(key)
     }
 
+    fn recent(&self, key: &Key) -> Result<Option<Recent>, Error> {
+        self.reading()?;
+        self.disk.recent(key)
+    }
+
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {
         self.commits.fetch_add(1, Ordering::SeqCst);
+        while self.is_slow.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
         if self.fails.load(Ordering::SeqCst) {
             if self.writes_even_so.load(Ordering::SeqCst) {
                 self.disk.commit(writes)?;
             }
-            return Err(Error::Write { path: "echo.redb".into(), reason: "No space left on device".to_owned() });
+            return Err(Error::Write { path: "documents.db".into(), reason: "No space left on device".to_owned() });
         }
         self.disk.commit(writes)
     }
@@ -138,9 +153,12 @@ async fn many_writers_share_commits() {
     let store = Faulty::new(folder.path());
     let server = Server::with_store(&config(folder.path()), Arc::<Faulty>::clone(&store)).await;
     let mut alice = Client::join(&server, "alice").await;
+    store.is_slow.store(true, Ordering::SeqCst);
     for number in 0..200 {
         alice.create(document(number), "first").await;
     }
+    alice.barrier(document(255)).await;
+    store.is_slow.store(false, Ordering::SeqCst);
     for number in 0..200 {
         alice.until_stored(document(number)).await;
     }

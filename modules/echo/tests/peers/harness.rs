@@ -1,13 +1,13 @@
 //! A server on a free port, and clients for it.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use automerge::{
@@ -19,13 +19,15 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use kube_contract::{Appliance, Board, Limits, Running};
 use kube_echo::{
-    Config, Echo,
+    Config, Denied, Echo, Gatekeeper, Grant, TokenHash,
     store::Store,
     wire::{self, DocumentId},
 };
 use prometheus::Registry;
+use sha2::{Digest, Sha256};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -45,8 +47,40 @@ pub(crate) fn document(number: u8) -> DocumentId {
     DocumentId([number; 16])
 }
 
+/// The tokens that a test gives out.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    grants: Mutex<HashMap<TokenHash, Grant>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Tokens {
+    pub(crate) fn give(&self, token: &str, space: &str, may_write: bool, until: Option<SystemTime>) {
+        let grant = Grant { space: space.into(), may_write, until, token: Some(token.into()) };
+        self.grants.lock().unwrap().insert(TokenHash(Sha256::digest(token).into()), grant);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    pub(crate) fn revoke(&self, token: &str) {
+        self.grants.lock().unwrap().remove(&TokenHash(Sha256::digest(token).into()));
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}
+
+impl Gatekeeper for Tokens {
+    fn admit(&self, token: &TokenHash) -> Result<Grant, Denied> {
+        let grant = self.grants.lock().unwrap().get(token).cloned().ok_or(Denied::Unknown)?;
+        if grant.until.is_some_and(|until| until <= SystemTime::now()) { Err(Denied::Expired) } else { Ok(grant) }
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) registry: Registry,
     running: Running<Config>,
     _serving: JoinSet<()>,
@@ -55,17 +89,19 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(config: &Config) -> Self {
         let registry = Registry::new();
-        let echo = Echo::bind(config, &registry).unwrap();
-        Self::run(echo, config, registry).await
+        let tokens = Arc::new(Tokens::default());
+        let echo = Echo::bind(config, Arc::clone(&tokens) as _, &registry).unwrap();
+        Self::run(echo, config, tokens, registry).await
     }
 
     pub(crate) async fn with_store(config: &Config, store: Arc<dyn Store>) -> Self {
         let registry = Registry::new();
-        let echo = Echo::with_store(config, store, &registry).unwrap();
-        Self::run(echo, config, registry).await
+        let tokens = Arc::new(Tokens::default());
+        let echo = Echo::with_store(config, store, Arc::clone(&tokens) as _, &registry).unwrap();
+        Self::run(echo, config, tokens, registry).await
     }
 
-    async fn run(echo: Echo, config: &Config, registry: Registry) -> Self {
+    async fn run(echo: Echo, config: &Config, tokens: Arc<Tokens>, registry: Registry) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = echo.router().into_make_service_with_connect_info::<SocketAddr>();
@@ -75,7 +111,7 @@ impl Server {
         appliance.add(Arc::new(echo), |config| config);
         let running = appliance.start();
         timeout(PATIENCE, running.serving()).await.unwrap().unwrap();
-        Self { address, registry, running, _serving: serving }
+        Self { address, tokens, registry, running, _serving: serving }
     }
 
     pub(crate) async fn stop(mut self) {
@@ -187,9 +223,19 @@ pub(crate) struct Client {
 
 /// Opens a WebSocket without saying anything.
 pub(crate) async fn connect(server: &Server, origin: Option<&str>) -> Result<Client, tungstenite::Error> {
-    let mut request = format!("ws://{}/", server.address).into_client_request()?;
-    if let Some(origin) = origin {
-        request.headers_mut().insert("origin", origin.parse().unwrap());
+    let origin = origin.map(|origin| ("origin", origin.to_owned()));
+    connect_with(server, "", &Vec::from_iter(origin)).await
+}
+
+/// Opens a WebSocket with a query and header fields.
+pub(crate) async fn connect_with(
+    server: &Server,
+    query: &str,
+    headers: &[(&'static str, String)],
+) -> Result<Client, tungstenite::Error> {
+    let mut request = format!("ws://{}/{query}", server.address).into_client_request()?;
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
     }
     let (socket, _) = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.unwrap()?;
     Ok(Client { peer: String::new(), copies: BTreeMap::new(), socket })
@@ -198,7 +244,13 @@ pub(crate) async fn connect(server: &Server, origin: Option<&str>) -> Result<Cli
 impl Client {
     /// Connects and joins.
     pub(crate) async fn join(server: &Server, peer: &str) -> Self {
-        let mut client = connect(server, None).await.unwrap();
+        Self::join_with(server, peer, "").await
+    }
+
+    /// Connects with a token, and joins.
+    pub(crate) async fn join_with(server: &Server, peer: &str, token: &str) -> Self {
+        let query = if token.is_empty() { String::new() } else { format!("?token={token}") };
+        let mut client = connect_with(server, &query, &[]).await.unwrap();
         let answer = client.say_join(peer, "1").await;
         assert_eq!(answer.kind, "peer", "{answer:?}");
         client
@@ -250,6 +302,23 @@ impl Client {
                 None => panic!("closed without a reason"),
             }
         }
+    }
+
+    /// The words of an `error` frame after which the connection stays.
+    pub(crate) async fn error(&mut self) -> String {
+        loop {
+            let frame = self.next().await.expect("the connection stays");
+            if frame.kind == "error" {
+                return frame.text;
+            }
+            self.take(&frame).await;
+        }
+    }
+
+    /// Waits until the server has answered all that was sent, by asking for a document that nobody has.
+    pub(crate) async fn barrier(&mut self, nobodys: DocumentId) {
+        self.request(nobodys).await;
+        self.until("unavailable", |client| client.copies[&nobodys].is_unavailable).await;
     }
 
     /// Makes a document with one entry, and tells the server.

@@ -254,19 +254,13 @@ async fn no_poison_harms_anyone_but_its_sender() {
 }
 
 #[tokio::test]
-async fn what_automerge_could_not_give_back_is_refused_and_forgotten() {
-    let mut scene = Scene::new().await;
-    let first = scene.alice.copies[&scene.id].document.get_changes(&[])[0].decode();
-    let elsewhere = format!("{}@{}", first.start_op, first.actor_id.to_hex_string());
-    type Poison = Box<dyn Fn(&mut ExpandedChange)>;
+async fn what_a_document_cannot_be_saved_with_is_set_aside_and_the_rest_is_served() {
+    type Poison = Box<dyn Fn(&mut ExpandedChange, &str)>;
     let rows: [Poison; 2] = [
         // A predecessor of another key: automerge takes it, and cannot load what it saves then.
-        {
-            let pred = elsewhere.clone();
-            Box::new(move |change| change.operations[0].pred = vec![pred.parse().unwrap()].into())
-        },
+        Box::new(|change, elsewhere| change.operations[0].pred = vec![elsewhere.parse().unwrap()].into()),
         // An element that is none of this list: automerge panics.
-        Box::new(move |change| {
+        Box::new(|change, elsewhere| {
             let list = format!("{}@{}", change.start_op, change.actor_id.to_hex_string());
             let mut insert = change.operations[0].clone();
             change.operations[0].action = automerge::legacy::OpType::Make(automerge::ObjType::List);
@@ -276,20 +270,45 @@ async fn what_automerge_could_not_give_back_is_refused_and_forgotten() {
             change.operations.push(insert);
         }),
     ];
-    for poison in rows {
-        let before = scene.refusals();
-        let mut mallory = scene.mallory().await;
-        let change = poisoned(&mallory.copies[&scene.id].document, poison);
-        mallory.send_sync(scene.id, message(vec![change.raw_bytes().to_vec()])).await;
-        let text = mallory.refusal().await;
-        assert_eq!(scene.refusals(), before + 1.0, "{text}");
-        scene.is_unharmed().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(folder.path())).await;
+    for (number, poison) in (1..).zip(rows) {
+        let id = document(number);
+        let mut mallory = Client::join(&server, "mallory").await;
+        mallory.create(id, "first").await;
+        mallory.until_stored(id).await;
+        let base = mallory.copies[&id].document.clone();
+        let first = base.get_changes(&[])[0].decode();
+        let elsewhere = format!("{}@{}", first.start_op, first.actor_id.to_hex_string());
+        let bad = poisoned(&base, |change| poison(change, &elsewhere));
+        // Enough, beside it, that all is joined into a snapshot.
+        let mut good = base.fork().with_actor(ActorId::random());
+        let mut transaction = good.transaction();
+        // What compresses would be little.
+        let noise: Vec<u8> = (0..1200u32).flat_map(|n| Sha256::digest(n.to_le_bytes()).to_vec()).collect();
+        transaction.put(ROOT, "good", noise).unwrap();
+        transaction.commit();
+        let good = good.get_last_local_change().unwrap().raw_bytes().to_vec();
+        mallory.send_sync(id, message(vec![bad.raw_bytes().to_vec(), good])).await;
+        let aside = |server: &Server| server.metric("kube_echo_set_aside_total", "");
+        server.until("set aside", |server| aside(server) == f64::from(number)).await;
+
+        let mut carol = Client::join(&server, "carol").await;
+        carol.request(id).await;
+        carol.until_has(id, "good").await;
+        carol.until_stored(id).await;
+        assert!(!carol.heads(id).contains(&bad.hash()));
+        // It is passed over when it comes again, by whomever, and what builds on it too.
+        mallory.send_sync(id, message(vec![bad.raw_bytes().to_vec()])).await;
+        carol.put(id, "later").await;
+        carol.until_stored(id).await;
+        let mut dave = Client::join(&server, "dave").await;
+        dave.request(id).await;
+        dave.until_has(id, "later").await;
+        assert_eq!(dave.heads(id), carol.heads(id));
+        assert_eq!(server.metric("kube_echo_changes_waiting", ""), 0.0);
     }
-    let heads = scene.alice.heads(scene.id);
-    let mut carol = Client::join(&scene.server, "carol").await;
-    carol.request(scene.id).await;
-    carol.until("everything", |carol| carol.heads(scene.id) == heads).await;
-    scene.server.stop().await;
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -317,8 +336,7 @@ async fn an_actor_that_forked_is_refused_with_the_document_named() {
 
 #[tokio::test]
 async fn a_chunk_that_inflates_without_end_costs_its_sender_alone() {
-    let mut scene = Scene::new().await;
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
     let zeros = vec![0; 1 << 20];
     for _ in 0..400 {
         encoder.write_all(&zeros).unwrap();
@@ -334,6 +352,7 @@ async fn a_chunk_that_inflates_without_end_costs_its_sender_alone() {
     body.extend(deflated);
     let checksum = Sha256::digest(&body)[..4].to_vec();
     let chunk = [vec![0x85, 0x6f, 0x4a, 0x83], checksum, body].concat();
+    let mut scene = Scene::new().await;
     let mut mallory = scene.mallory().await;
     mallory.send_sync(scene.id, message(vec![chunk])).await;
     mallory.refusal().await;

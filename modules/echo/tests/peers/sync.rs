@@ -256,7 +256,7 @@ async fn idle_documents_leave_memory_and_go_on_afterwards() {
     let mut alice = Client::join(&server, "alice").await;
     alice.create(id, "first").await;
     alice.until_stored(id).await;
-    server.until("not decoded", |server| server.metric("kube_echo_documents_decoded", "") == 0.0).await;
+    server.until("forgotten", |server| server.metric("kube_echo_tails", "") == 0.0).await;
     alice.put(id, "second").await;
     alice.until_stored(id).await;
     alice.leave().await;
@@ -283,7 +283,7 @@ async fn a_document_at_rest_is_served_without_being_decoded() {
     bob.until_has(id, "first").await;
     bob.until_stored(id).await;
     assert_eq!(server.metric("kube_echo_reads_total", "serve"), 1.0);
-    assert_eq!(server.metric("kube_echo_reads_total", "decode"), 0.0);
+    assert_eq!(server.metric("kube_echo_decodes_total", ""), 0.0);
     server.stop().await;
 }
 

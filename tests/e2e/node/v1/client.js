@@ -1,6 +1,6 @@
 // automerge-repo 1.x.
 import * as Automerge from "@automerge/automerge";
-import { generateAutomergeUrl, Repo } from "@automerge/automerge-repo";
+import { cbor, generateAutomergeUrl, Repo } from "@automerge/automerge-repo";
 import { BrowserWebSocketClientAdapter as Adapter } from "@automerge/automerge-repo-network-websocket";
 import { serve } from "../client.js";
 
@@ -8,6 +8,7 @@ serve({
   Automerge,
   Repo,
   Adapter,
+  cbor,
   generateAutomergeUrl,
   async find(repo, doc) {
     const handle = repo.find(doc);
