@@ -1,92 +1,213 @@
 //! Measures KUBE beside its peers, and prints no figure whose answers were wrong.
 //!
 //! # What it does
-//! Starts nginx and KUBE in turn on the same files with the same certificate, loads them with `wrk` (HTTP/1.1) and
-//! `h2load` (HTTP/2), and reports the server's CPU time per request, as the kernel's scheduler counts it.
+//! Two suites, each a list of servers and a list of workloads. *Files*: nginx and KUBE on the same files with the same
+//! certificate, loaded with `wrk` and `h2load`. *Sync*: the sync server of the automerge-repo project and KUBE, over
+//! plain WebSocket, with clients that replay changes made beforehand. It reports the server's CPU time for one request,
+//! change or document, as the kernel's scheduler counts it, and memory.
 //!
 //! # What it promises
-//! Before and after every load each file is fetched and compared; during it every byte is counted. A server that
-//! answers wrongly, or fast and empty, gets no figure: the run ends with an error. A *self-test* before the first figure
-//! proves it with two servers that cheat.
+//! No sample is made without a [`Checked`](checks::Checked). Files are fetched and compared before and after every
+//! load, and every byte is counted during it. Documents are fetched by a fresh client after every load and compared with
+//! what was written, and once more after `kill -9` if the server promises to keep what it acknowledged. A server that
+//! answers wrongly gets no figure: the run ends with an error. A *self-test* before the first figure proves it with
+//! servers that cheat.
 //!
 //! # How it works
 //! ```text
-//!   for round in 1..=5, for file, for protocol, for server:
-//!       fetch and compare -> read schedstat -> load -> read schedstat -> count bytes -> fetch and compare
-//!   medians and ranges over the rounds -> standard output, docs/benchmarks.md
+//!   servers/     one file each: the program and how it is set up; `cheats` for the self-test
+//!   workloads/   one file each: one row of the report
+//!   checks/      what makes a `Checked`
+//!   peer/        the clients of a sync server: frames, documents written beforehand, those who replay them
+//!   report/      medians and ranges; how well two reports agree
+//!
+//!   for round, once the machine is quiet:
+//!       for workload, for server:   start -> warm up -> at rest -> load -> at rest -> check -> stop
 //! ```
-//! With two cores or more, servers have the first to themselves and the load comes from the second.
+//! Servers have the first core to themselves; the load comes from the second.
 //!
 //! # What a person can set
-//! `KUBE_BIN` at compile time: the binary, instead of `target/release/kube`.
+//! See `--help`. `KUBE_BIN` at compile time: the binary, instead of `target/release/kube`.
 //!
 //! # What it deliberately does not do
 //! It judges no figure: machines differ. It measures what a server does for its answers, not how far it can be pushed.
 #![expect(clippy::print_stdout, reason = "the report")]
 
+mod checks;
 mod cpu;
-mod load;
 mod machine;
+mod peer;
 mod report;
-mod server;
+mod servers;
+mod workloads;
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, path::PathBuf, rc::Rc};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, Subcommand};
 
 use crate::{
-    load::{Protocol, measure},
-    report::{Figure, Report},
-    server::{Files, Server},
+    checks::files::Files,
+    machine::Surroundings,
+    report::Figures,
+    servers::{Named, automerge_repo, cheats, kube, nginx},
+    workloads::{Workload, change::Change, cold::Cold, fan_out::FanOut, files::Requests, pairs::Pairs},
 };
 
-/// How often everything is measured; odd, for the median.
-const ROUNDS: usize = 5;
+/// Measures KUBE beside its peers.
+#[derive(Debug, Parser)]
+struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only the workloads whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Documents that a restarted server is asked for.
+    #[arg(long, default_value_t = 1000)]
+    documents: usize,
+    /// Readers of the document of the fan-out.
+    #[arg(long, default_value_t = 100)]
+    readers: usize,
+    /// Where the report is written, besides standard output.
+    #[arg(long)]
+    page: Option<PathBuf>,
+}
 
-/// Where the report is kept.
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/benchmarks.md");
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Says how far apart the ratios of two reports are.
+    Compare { one: PathBuf, other: PathBuf },
+    /// Is a sync server that cheats.
+    #[command(hide = true)]
+    Cheat { keeps: String, port: u16 },
+}
 
 fn main() -> Result<()> {
-    let mut facts = machine::facts()?;
-    let files = Files::make()?;
-    self_test(&files).context("the self-test failed, so no figure would mean anything")?;
-
-    let servers = [Server::nginx(&files)?, Server::kube(&files)?];
-    for server in &servers {
-        writeln!(facts, "- {}: {}", server.name, server.cipher()?)?;
-    }
-    print!("{facts}");
-    let mut report = Report::default();
-    for round in 1..=ROUNDS {
-        println!("round {round} of {ROUNDS}");
-        for file in files.names() {
-            for protocol in Protocol::ALL {
-                for server in &servers {
-                    let sample = measure(server, protocol, &files, file)
-                        .with_context(|| format!("{} answered {file} wrongly: no figure", server.name))?;
-                    report.add(Figure { server: server.name, protocol, file }, sample);
-                }
-            }
+    let options = Options::parse();
+    match &options.command {
+        None => bench(&options),
+        Some(Command::Compare { one, other }) => {
+            let read = |path: &PathBuf| fs::read_to_string(path).with_context(|| format!("{}", path.display()));
+            print!("{}", report::compare(&read(one)?, &read(other)?)?);
+            Ok(())
         }
+        Some(Command::Cheat { keeps, port }) => cheats::run(keeps, *port),
     }
-    let page = report.page(&facts, &servers);
+}
+
+fn bench(options: &Options) -> Result<()> {
+    machine::prepare()?;
+    let mut facts = machine::facts()?;
+    println!("{facts}");
+    let files = Rc::new(Files::make()?);
+    self_test(&files).context("the self-test failed, so no figure would mean anything")?;
+    let mut around = Surroundings::default();
+
+    let servers = [nginx::honest(&files)?, kube::files(&files)?];
+    for server in &servers {
+        writeln!(facts, "- {}: {}", server.name(), server.cipher()?)?;
+    }
+    let requests = Requests::all(&files).into_iter().map(|requests| Box::new(requests) as _).collect();
+    let served = run(&servers, requests, options, &mut around)?;
+    drop(servers);
+
+    let servers = [automerge_repo::SYNC, kube::SYNC];
+    let synced: Vec<Box<dyn Workload<_>>> = vec![
+        Box::new(Change::new(64, 100)?),
+        Box::new(Change::new(16, 300)?),
+        Box::new(Cold::new(options.documents)?),
+        Box::new(FanOut::new(options.readers)?),
+        Box::new(Pairs::new(200)?),
+    ];
+    let synced = run(&servers, synced, options, &mut around)?;
+
+    let (served, synced) = (served.section("Files", FILES), synced.section("Sync", SYNC));
+    ensure!(!served.is_empty() || !synced.is_empty(), "no workload has a name with {:?}", options.only);
+    let page = format!(
+        "# Benchmarks\n\n{}\n{facts}{}{served}{synced}",
+        HEAD.replace("ROUNDS", &options.rounds.to_string()),
+        around.facts(),
+    );
     println!("\n{page}");
-    let path = Path::new(PAGE);
-    fs::create_dir_all(path.parent().context("the page has a folder")?)?;
+    let Some(path) = &options.page else { return Ok(()) };
     fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Proves that servers which cheat are caught, each by the check that is meant for it.
-fn self_test(files: &Files) -> Result<()> {
-    let file = files.names()[0];
-    for (cheat, caught_by) in [(Server::empty(files)?, "not what was asked for"), (Server::two_faced(files)?, "bytes")]
-    {
-        for protocol in Protocol::ALL {
-            let verdict = measure(&cheat, protocol, files, file);
-            let why = verdict.err().map(|error| format!("{error:#}")).unwrap_or_default();
-            ensure!(why.contains(caught_by), "{} was not caught over {protocol}: {why:?}", cheat.name);
-        }
-        println!("self-test: {} is refused", cheat.name);
+/// Measures every server by every workload, in turn.
+fn run<S: Named>(
+    servers: &[S],
+    workloads: Vec<Box<dyn Workload<S>>>,
+    options: &Options,
+    around: &mut Surroundings,
+) -> Result<Figures> {
+    let names: Vec<_> = servers.iter().map(Named::name).collect();
+    let mut figures = Figures::of(&names);
+    let chosen: Vec<_> = workloads.iter().filter(|workload| workload.row().work.contains(&options.only)).collect();
+    if chosen.is_empty() {
+        return Ok(figures);
     }
+    for round in 1..=options.rounds {
+        println!("round {round} of {}", options.rounds);
+        around.before_a_round()?;
+        for workload in &chosen {
+            let row = workload.row();
+            let mut order: Vec<_> = servers.iter().enumerate().collect();
+            // Nobody is always the first.
+            if round % 2 == 0 {
+                order.reverse();
+            }
+            for (index, server) in order {
+                let sample = workload
+                    .measure(server)
+                    .with_context(|| format!("{} failed: {}: no figure", server.name(), row.work))?;
+                println!("  {}: {}: {:.1?} for one {}", row.work, server.name(), sample.cpu, row.unit);
+                figures.add(&row, index, sample);
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// Proves that servers which cheat are caught, each by the check that is meant for it.
+fn self_test(files: &Rc<Files>) -> Result<()> {
+    for (cheat, caught_by) in [(nginx::empty(files)?, "not what was asked for"), (nginx::two_faced(files)?, "bytes")] {
+        for requests in &Requests::all(files)[..2] {
+            is_refused(&cheat, requests, caught_by)?;
+        }
+    }
+    let change = Change::new(4, 5)?;
+    is_refused(&cheats::FORGETS, &change, "a fresh client does not get what was acknowledged")?;
+    is_refused(&cheats::IN_MEMORY, &change, "after kill -9")
+}
+
+fn is_refused<S: Named>(cheat: &S, workload: &impl Workload<S>, caught_by: &str) -> Result<()> {
+    let why = workload.measure(cheat).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    let work = workload.row().work;
+    ensure!(why.contains(caught_by), "{} was not caught: {work}: {why:?}", cheat.name());
+    println!("self-test: {} is refused: {work}", cheat.name());
     Ok(())
 }
+
+const HEAD: &str = "\
+Written by `make bench`: medians of ROUNDS interleaved rounds, with the least and the most; a ratio is the median of the
+ratios of the rounds. CPU time is that of all threads of the server, on a core of its own; the load comes from another.
+What one core can do in a second is a million divided by a figure.
+";
+
+const FILES: &str = "\
+Requests over TLS. Every file was fetched and compared before and after every load, and every byte counted during it.
+";
+
+const SYNC: &str = "\
+automerge-repo clients over plain WebSocket, which both servers offer on `localhost`: TLS is in no figure here. Every
+load begins with a fresh server that was warmed up, but for the cold documents, and CPU time is counted until the server
+is at rest again, so that what it writes later counts as well. After every load a fresh client fetched all documents,
+which were what had been written.
+
+A change adds an item to a list. KUBE acknowledges it when it is on disk, flushed; its documents were compared once more
+after `kill -9` and a restart. automerge-repo-sync-server acknowledges what it has in memory and writes files later,
+unflushed: its times on the clock are without the disk, KUBE's are with it, which took what `disk` above says.
+";

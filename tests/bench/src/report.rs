@@ -1,86 +1,149 @@
-//! Medians and ranges, as a page of Markdown.
-use std::{collections::BTreeMap, fmt::Write as _};
+//! Medians and ranges, as tables of Markdown.
+mod agreement;
 
-use crate::{
-    load::{Protocol, Sample},
-    server::Server,
-};
+use std::fmt::{self, Write as _};
 
-/// What a figure is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Figure {
-    pub(crate) file: &'static str,
-    pub(crate) protocol: Protocol,
-    pub(crate) server: &'static str,
+use crate::workloads::{Row, Sample};
+
+pub(crate) use agreement::compare;
+
+/// The figures of one suite: CPU time, memory, and times on the clock.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    cpu: Table,
+    memory: Table,
+    times: Table,
+    /// The most that the load generator was busy, as a share of its core.
+    load: f64,
 }
 
-/// Every sample of every figure.
-#[derive(Debug, Default)]
-pub(crate) struct Report(BTreeMap<Figure, Vec<Sample>>);
-
-/// Median, least and most.
-struct Spread(f64, f64, f64);
-
-impl Report {
-    pub(crate) fn add(&mut self, figure: Figure, sample: Sample) {
-        self.0.entry(figure).or_default().push(sample);
-    }
-
-    /// The page; the first server is the one that the others are compared with.
-    pub(crate) fn page(&self, facts: &str, servers: &[Server]) -> String {
-        let mut page = format!("{HEAD}\n{facts}\n");
-        let names: Vec<_> = servers.iter().map(|server| server.name).collect();
-        let columns: String = names.iter().map(|name| format!(" {name} |")).collect();
-        let ratios: String = names[1..].iter().map(|name| format!(" {name} / {} |", names[0])).collect();
-        // Writing to a String cannot fail.
-        writeln!(page, "| file | protocol |{columns}{ratios}").ok();
-        writeln!(page, "|---|---|{}", "---|".repeat(2 * names.len() - 1)).ok();
-        let mut rows: Vec<_> = self.0.keys().map(|figure| (figure.file, figure.protocol)).collect();
-        rows.dedup();
-        for (file, protocol) in rows {
-            write!(page, "| {file} | {protocol} |").ok();
-            let spreads: Vec<_> = names
-                .iter()
-                .map(|server| self.spread(Figure { file, protocol, server }, |sample| sample.cpu.as_secs_f64() * 1e6))
-                .collect();
-            for Spread(median, least, most) in &spreads {
-                write!(page, " {median:.1} ({least:.1} to {most:.1}) |").ok();
-            }
-            for spread in &spreads[1..] {
-                write!(page, " {:.2} |", spread.0 / spreads[0].0).ok();
-            }
-            page.push('\n');
+impl Figures {
+    /// No figures yet; the first server is the one that the others are compared with.
+    pub(crate) fn of(servers: &[&'static str]) -> Self {
+        Self {
+            cpu: Table::new(&["work", "CPU time for one"], servers, Ratio::Shown),
+            memory: Table::new(&["memory after"], servers, Ratio::Shown),
+            times: Table::new(&["time"], servers, Ratio::Hidden),
+            load: 0.0,
         }
-        page.push_str("\nMemory right after a load, in MiB (PSS; median, least and most of all loads):");
-        for server in names {
-            let samples = self.0.iter().filter(|(figure, _)| figure.server == server).flat_map(|(_, samples)| samples);
-            let Spread(median, least, most) = spread(samples.map(|sample| sample.memory as f64 / f64::from(1 << 20)));
-            write!(page, " {server} {median:.1} ({least:.1} to {most:.1});").ok();
+    }
+
+    pub(crate) fn add(&mut self, row: &Row, server: usize, sample: Sample) {
+        self.cpu.add(&[&row.work, &row.unit], server, sample.cpu.as_secs_f64() * 1e6);
+        if let Some((after, bytes)) = sample.memory {
+            self.memory.add(&[after], server, bytes as f64 / f64::from(1 << 20));
         }
-        page.pop();
-        page.push_str(".\n");
-        page
+        for (of, time) in &sample.times {
+            self.times.add(&[of], server, time.as_secs_f64() * 1e3);
+        }
+        self.load = self.load.max(sample.load);
     }
 
-    fn spread(&self, figure: Figure, value: impl Fn(&Sample) -> f64) -> Spread {
-        spread(self.0.get(&figure).into_iter().flatten().map(value))
+    /// A section with the tables, if there are figures.
+    pub(crate) fn section(&self, heading: &str, text: &str) -> String {
+        if self.cpu.rows.is_empty() {
+            return String::new();
+        }
+        let mut section = format!("\n## {heading}\n\n{text}\nCPU time in microseconds:\n\n{}", self.cpu);
+        if !self.memory.rows.is_empty() {
+            write!(section, "\nMemory in MiB (PSS):\n\n{}", self.memory).ok();
+        }
+        if !self.times.rows.is_empty() {
+            write!(section, "\n{ORIENTATION}\n\n{}", self.times).ok();
+        }
+        if self.load > 0.0 {
+            write!(section, "\nThe load generator was busy for {:.0} % of the time at most.\n", 100.0 * self.load).ok();
+        }
+        section
     }
 }
 
-fn spread(values: impl Iterator<Item = f64>) -> Spread {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    Spread(at(values.len() / 2), at(0), at(values.len().saturating_sub(1)))
+const ORIENTATION: &str = "Milliseconds on the clock, for orientation: they depend on how many clients wait at once.";
+
+/// Whether a table compares the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ratio {
+    Shown,
+    Hidden,
 }
 
-const HEAD: &str = "\
-# Benchmarks
+/// Rows in the order in which they came, with a column for each server.
+#[derive(Debug)]
+struct Table {
+    heads: Vec<&'static str>,
+    servers: Vec<&'static str>,
+    ratio: Ratio,
+    rows: Vec<(Vec<String>, Vec<Vec<f64>>)>,
+}
 
-Written by `make bench`. CPU time of the server for one request over TLS, in microseconds: the median of five interleaved
-rounds, with the least and the most. Every file was fetched and compared before and after every load, and every byte
-counted during it.
-";
+impl Table {
+    fn new(heads: &[&'static str], servers: &[&'static str], ratio: Ratio) -> Self {
+        Self { heads: heads.to_vec(), servers: servers.to_vec(), ratio, rows: Vec::new() }
+    }
+
+    fn add(&mut self, cells: &[&str], server: usize, value: f64) {
+        let index = self.rows.iter().position(|(known, _)| known == cells).unwrap_or(self.rows.len());
+        if index == self.rows.len() {
+            let cells = cells.iter().map(|cell| (*cell).to_owned()).collect();
+            self.rows.push((cells, vec![Vec::new(); self.servers.len()]));
+        }
+        self.rows[index].1[server].push(value);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let compared = if self.ratio == Ratio::Shown { &self.servers[1..] } else { &[] };
+        let mut heads: Vec<String> = self.heads.iter().chain(&self.servers).map(|head| (*head).to_owned()).collect();
+        heads.extend(compared.iter().map(|server| format!("{server} / {}", self.servers[0])));
+        writeln!(f, "| {} |", heads.join(" | "))?;
+        writeln!(f, "|{}", "---|".repeat(heads.len()))?;
+        for (cells, values) in &self.rows {
+            let mut cells = cells.clone();
+            cells.extend(values.iter().map(|values| Spread::of(values).to_string()));
+            cells.extend(values[1..=compared.len()].iter().map(|values_of_it| {
+                // Of each round by itself: what moved both servers at a time moves their ratio little.
+                let ratios: Vec<f64> = values_of_it.iter().zip(&values[0]).map(|(it, first)| it / first).collect();
+                figure(Spread::of(&ratios).median)
+            }));
+            writeln!(f, "| {} |", cells.join(" | "))?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Self {
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self { median: at(values.len() / 2), least: at(0), most: at(values.len().saturating_sub(1)) }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} to {})", figure(self.median), figure(self.least), figure(self.most))
+    }
+}
+
+/// Three digits, which is more than any of this is good for.
+fn figure(value: f64) -> String {
+    let decimals = match value {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
 
 #[cfg(test)]
 mod tests {
@@ -88,7 +151,18 @@ mod tests {
 
     #[test]
     fn a_spread_is_the_median_the_least_and_the_most() {
-        let Spread(median, least, most) = spread([3.0, 1.0, 9.0, 2.0, 4.0].into_iter());
-        assert_eq!((median, least, most), (3.0, 1.0, 9.0));
+        let spread = Spread::of(&[3.0, 1.0, 9.0, 2.0, 4.0]);
+        assert_eq!(spread, Spread { median: 3.0, least: 1.0, most: 9.0 });
+        assert_eq!(spread.to_string(), "3.00 (1.00 to 9.00)");
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_of_the_ratios_of_the_rounds() {
+        let mut table = Table::new(&["work"], &["old", "new"], Ratio::Shown);
+        for (round, slower) in [1.0, 10.0, 2.0].into_iter().enumerate() {
+            table.add(&["w"], 0, 4.0 * slower);
+            table.add(&["w"], 1, slower + 0.001 * round as f64);
+        }
+        assert!(table.to_string().ends_with("| w | 8.00 (4.00 to 40.0) | 2.00 (1.00 to 10.0) | 0.250 |\n"), "{table}");
     }
 }

@@ -1,28 +1,26 @@
-//! Loads a server for a moment, and believes nothing that was not checked.
-use std::{fmt, io::Write as _, process::Command, time::Duration};
+//! One file over HTTPS, again and again, by load generators that are their own programs.
+use std::{fmt, io::Write as _, process::Command, rc::Rc};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::NamedTempFile;
 
+use super::{Row, Sample, Workload};
 use crate::{
-    cpu::{self, Cpu},
-    server::{Core, Files, Server, pinned},
+    checks::files::Files,
+    cpu::{self, Cpu, Spent},
+    servers::{Core, FileServer, pinned},
 };
 
 /// How long one load lasts, in seconds.
 const SECONDS: &str = "3";
 
 /// How files are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Protocol {
     /// HTTP/1.1 over TLS, by `wrk`.
     Http1,
     /// HTTP/2 over TLS, by `h2load`.
     Http2,
-}
-
-impl Protocol {
-    pub(crate) const ALL: [Self; 2] = [Self::Http1, Self::Http2];
 }
 
 impl fmt::Display for Protocol {
@@ -34,44 +32,55 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// One measurement whose answers were right.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    /// The server's CPU time for one request.
-    pub(crate) cpu: Duration,
-    /// Memory right after the load, in bytes.
-    pub(crate) memory: u64,
+/// Requests for one file.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    files: Rc<Files>,
+    file: &'static str,
+    protocol: Protocol,
+}
+
+impl Requests {
+    /// Each file by each protocol.
+    pub(crate) fn all(files: &Rc<Files>) -> Vec<Self> {
+        let both =
+            |file| [Protocol::Http1, Protocol::Http2].map(|protocol| Self { files: Rc::clone(files), file, protocol });
+        files.names().into_iter().flat_map(both).collect()
+    }
 }
 
 /// What a load generator counted.
 #[derive(Debug)]
 struct Tally {
-    requests: u64,
-    failed: u64,
+    requests: usize,
+    failed: usize,
     /// Of bodies (HTTP/2), or of heads and bodies (HTTP/1.1).
-    bytes: u64,
+    bytes: usize,
 }
 
-/// Loads `server` with requests for one file.
-///
-/// # Errors
-/// What was wrong with its answers.
-pub(crate) fn measure(server: &Server, protocol: Protocol, files: &Files, file: &str) -> Result<Sample> {
-    files.check(server, file).context("before the load")?;
-    let before = Cpu::of(server.pid())?;
-    let tally = match protocol {
-        Protocol::Http1 => wrk(&server.url(file))?,
-        Protocol::Http2 => h2load(&server.url(file))?,
-    };
-    let spent = Cpu::of(server.pid())?.since(&before)?;
-    let memory = cpu::memory(server.pid())?;
-    let Tally { requests, failed, bytes } = tally;
-    ensure!(requests > 100, "only {requests} requests were answered");
-    ensure!(failed == 0, "{failed} of {requests} requests failed");
-    let expected = requests * files.content(file)?.len() as u64;
-    ensure!(bytes >= expected, "{requests} requests brought {bytes} bytes, not {expected}");
-    files.check(server, file).context("after the load")?;
-    Ok(Sample { cpu: spent.div_f64(requests as f64), memory })
+impl Workload<FileServer> for Requests {
+    fn row(&self) -> Row {
+        Row::new(format!("{}, {}", self.file, self.protocol), "request")
+    }
+
+    fn measure(&self, server: &FileServer) -> Result<Sample> {
+        let url = server.url(self.file);
+        self.files.check(&url, self.file).context("before the load")?;
+        let before = Cpu::of(server.pid())?;
+        let tally = match self.protocol {
+            Protocol::Http1 => wrk(&url)?,
+            Protocol::Http2 => h2load(&url)?,
+        };
+        let cpu = Cpu::of(server.pid())?.since(&before)?;
+        let memory = cpu::memory(server.pid())?;
+        let Tally { requests, failed, bytes } = tally;
+        ensure!(requests > 100, "only {requests} requests were answered");
+        ensure!(failed == 0, "{failed} of {requests} requests failed");
+        let expected = requests * self.files.content(self.file)?.len();
+        ensure!(bytes >= expected, "{requests} requests brought {bytes} bytes, not {expected}");
+        let checked = self.files.check(&url, self.file).context("after the load")?;
+        Ok(Sample::new(Spent { cpu, load: 0.0 }, requests, checked).with_memory("a load", memory))
+    }
 }
 
 /// `wrk` prints rounded figures; its script has the exact ones.
@@ -115,6 +124,6 @@ fn run(mut command: Command) -> Result<String> {
     Ok(said)
 }
 
-fn numbers(text: &str) -> Vec<u64> {
+fn numbers(text: &str) -> Vec<usize> {
     text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }

@@ -1,0 +1,66 @@
+//! KUBE with its defaults: every option that is set here says where, and none says how.
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Result, ensure};
+
+use super::{Core, FileServer, SyncServer, free_port, pinned};
+use crate::{checks::files::Files, machine};
+
+/// The binary that is measured.
+pub(crate) const PROGRAM: &str = match option_env!("KUBE_BIN") {
+    Some(path) => path,
+    None => concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/kube"),
+};
+
+const NAME: &str = "KUBE";
+
+/// Serves documents over plain HTTP, as it does on `localhost`.
+pub(crate) const SYNC: SyncServer =
+    SyncServer { name: NAME, keeps: true, command: |folder, port| command(folder, port, free_port()?, "") };
+
+/// Serves files as the app at its domain, with the certificate that the others have.
+pub(crate) fn files(files: &Files) -> Result<FileServer> {
+    let folder = machine::folder()?;
+    let port = free_port()?;
+    let tls = TLS
+        .replace("CERTIFICATE", &files.certificate().display().to_string())
+        .replace("KEY", &files.key().display().to_string());
+    let app = folder.path().join("data/apps/files");
+    fs::create_dir_all(&app)?;
+    for name in files.names() {
+        fs::copy(files.folder().join(name), app.join(name))?;
+    }
+    let command = command(folder.path(), free_port()?, port, &tls)?;
+    FileServer::start(NAME, command, port, folder, files)
+}
+
+fn command(folder: &Path, http: u16, https: u16, tables: &str) -> Result<Command> {
+    ensure!(Path::new(PROGRAM).exists(), "{PROGRAM} is not built");
+    let config = CONFIG
+        .replace("HTTPS", &https.to_string())
+        .replace("HTTP", &http.to_string())
+        .replace("METRICS", &free_port()?.to_string());
+    let file = folder.join("kube.toml");
+    fs::write(&file, config + tables)?;
+    let mut command = pinned(Core::Server, PROGRAM);
+    command.env_remove("RUNTIME_DIRECTORY").env("XDG_RUNTIME_DIR", folder).args(["run", "--config"]).arg(file);
+    Ok(command)
+}
+
+const CONFIG: &str = r#"
+domain = "localhost"
+data = "data"
+home = "files"
+[hosting]
+http = ["127.0.0.1:HTTP"]
+https = ["127.0.0.1:HTTPS"]
+[metrics]
+listen = ["127.0.0.1:METRICS"]
+"#;
+
+const TLS: &str = r#"
+[tls]
+issuer = "files"
+certificate = "CERTIFICATE"
+key = "KEY"
+"#;
