@@ -1,25 +1,29 @@
 # The same words for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test browser bench lint fmt soak apps release
+.PHONY: help run test browser lighthouse bench lint fmt soak apps release
 
 KUBE := target/release/kube
+# What the tests from outside take from npm.
+CLIENTS := $(patsubst %,tests/%/node_modules/.package-lock.json,e2e/node browser)
+# Where `make bench` writes its report.
+PAGE ?= docs/benchmarks.md
 # How often `make soak` repeats the end-to-end tests.
 ROUNDS ?= 20
 
 help: ## lists the words
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: release ## builds everything and starts KUBE in development mode; ARGS="--config my.toml" adds flags
 	@exec $(KUBE) run $(ARGS)
 
-test: ## runs every test: units, modules, and the release binary from outside with real clients
+test: ## runs every test: units, modules, and the release binary from outside with real clients and browsers
 	@scripts/install-test-tools
-	@$(MAKE) --no-print-directory release tests/e2e/node/node_modules/.package-lock.json
+	@$(MAKE) --no-print-directory release $(CLIENTS)
 	@scripts/test
 
-bench: release ## measures CPU per request beside nginx on the same files, bodies checked; takes about 5 minutes
-	@scripts/install-test-tools nginx wrk h2load
-	cargo run --release --locked --package kube-bench
+bench: release tests/bench/node/node_modules/.package-lock.json ## measures CPU beside nginx and the sync server of automerge-repo, answers checked; about 12 minutes; ARGS="--help"
+	@scripts/install-test-tools curl openssl nginx wrk h2load
+	cargo run --release --locked --package kube-bench -- --page $(PAGE) $(ARGS)
 
 lint: apps ## checks formatting, clippy, documentation and dependencies, all without a warning
 	cargo fmt --all --check
@@ -30,7 +34,7 @@ lint: apps ## checks formatting, clippy, documentation and dependencies, all wit
 fmt: ## formats the sources
 	cargo fmt --all
 
-soak: release tests/e2e/node/node_modules/.package-lock.json ## fuzzes every parser, then repeats the end-to-end tests ROUNDS times (20)
+soak: release $(CLIENTS) ## fuzzes every parser, then repeats the end-to-end tests ROUNDS times (20)
 	@scripts/install-test-tools
 	@scripts/fuzz
 	@for round in $$(seq $(ROUNDS)); do \
@@ -51,11 +55,17 @@ static-apps/%/node_modules/.built: $$(shell find static-apps/% static-apps/kit -
 	cd static-apps/$* && npm ci --no-audit --no-fund && npm run build
 	@touch $@
 
-browser: release ## runs the tasks app in Chromium, against the release binary
+browser: ## runs those of the tests that need Chromium
 	@scripts/install-test-tools chromium certutil
-	cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund && KUBE_BIN=$(CURDIR)/$(KUBE) npm test
+	@$(MAKE) --no-print-directory release $(CLIENTS)
+	KUBE_BIN=$(CURDIR)/$(KUBE) npm test --prefix tests/browser
+
+lighthouse: ## measures the bundled apps with Lighthouse, as a desktop and as a phone, RUNS (3) times each
+	@scripts/install-test-tools chromium certutil
+	@$(MAKE) --no-print-directory release $(CLIENTS)
+	@KUBE_BIN=$(CURDIR)/$(KUBE) scripts/lighthouse
 
 # No install script is needed or run.
-tests/e2e/node/node_modules/.package-lock.json: tests/e2e/node/package-lock.json
-	cd tests/e2e/node && npm ci --ignore-scripts --no-audit --no-fund
+$(CLIENTS): tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
+	cd tests/$* && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@

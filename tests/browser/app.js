@@ -51,6 +51,7 @@ export class Tab {
     await field.press("Enter")
   }
 
+  /** Pastes lines into the field for new tasks. */
   async paste(lines) {
     await this.page.getByLabel("New task").evaluate((field, text) => {
       const clipboardData = new DataTransfer()
@@ -60,7 +61,7 @@ export class Tab {
   }
 
   row(text) {
-    return this.page.locator(".items li").filter({ hasText: text })
+    return this.page.locator(".items .row").filter({ hasText: text })
   }
 
   async mark(text) {

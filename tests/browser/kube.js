@@ -1,5 +1,6 @@
 // A KUBE with the tasks app, from outside: its folder, its process, and browsers that trust it.
 import { execFile, spawn } from "node:child_process"
+import { randomInt } from "node:crypto"
 import { once } from "node:events"
 import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
@@ -14,7 +15,7 @@ const root = resolve(import.meta.dirname, "../..")
 /** The build of the app. */
 export const DIST = join(root, "static-apps/tasks/dist")
 /** The binary. */
-const BINARY = resolve(process.env.KUBE_BIN ?? join(root, "target/release/kube"))
+export const BINARY = resolve(process.env.KUBE_BIN ?? join(root, "target/release/kube"))
 const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium"
 /** How long anything may take, in milliseconds. */
 export const PATIENCE = 20_000
@@ -30,17 +31,20 @@ export async function eventually(what, condition) {
   }
 }
 
+/**
+ * Free ports below those that the system gives to clients, and to whoever asks for any: nobody gets them while the KUBE is
+ * down.
+ */
 async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, "127.0.0.1")
-      await once(server, "listening")
-      return server
-    }),
-  )
-  const ports = servers.map(server => server.address().port)
-  await Promise.all(servers.map(server => new Promise(done => server.close(done))))
-  return ports
+  const ports = new Set()
+  while (ports.size < count) {
+    const port = randomInt(10_000, 32_000)
+    const server = createServer().listen(port, "127.0.0.1")
+    const isFree = await once(server, "listening").then(() => true, () => false)
+    if (isFree) await new Promise(done => server.close(done))
+    if (isFree) ports.add(port)
+  }
+  return [...ports]
 }
 
 /** A KUBE on free ports, which stay its own when it is started again. */
@@ -146,6 +150,11 @@ export class Kube {
     })
     this.#browsers.push(context)
     return context
+  }
+
+  /** Opens the browsers of several people. */
+  browsers(...people) {
+    return Promise.all(people.map(person => this.browser(person)))
   }
 
   async stop() {
