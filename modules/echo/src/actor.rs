@@ -1,11 +1,12 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
+mod orders;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use automerge::{Automerge, ChangeHash};
@@ -32,6 +33,8 @@ use crate::{
     wire::DocumentId,
 };
 
+pub(crate) use orders::{Answer, Order};
+
 /// Most messages of one batch: they are stored with one write.
 const BATCH: usize = 32;
 /// Documents and messages from this size are worked on beside the tasks that serve others.
@@ -47,6 +50,8 @@ pub(crate) enum Mail {
     Input(Box<Input>),
     /// The news that its changes cannot all be joined.
     Suspect,
+    /// Something from whoever runs this peer.
+    Order(Box<Order>),
 }
 
 /// What a connection sends to a document.
@@ -96,6 +101,7 @@ pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mai
                     return;
                 }
                 actor.take(batch.drain(..)).await;
+                actor.obey().await;
                 idle = Instant::now() + hub.config().idle;
             }
             () = sleep_until(wake) => {
@@ -119,6 +125,8 @@ struct Actor {
     stored: Option<Sizes>,
     /// The heads on disk: what peers are told, and never more.
     heads: Vec<ChangeHash>,
+    /// Whether it was deleted: then there is nothing, for nobody, and nothing is taken.
+    is_deleted: bool,
     replica: Option<(Replica, Counted)>,
     seats: BTreeMap<u64, Seat>,
     /// Whether its changes cannot all be joined.
@@ -126,6 +134,8 @@ struct Actor {
     /// Whether a peer may be waiting for the document, or be behind.
     is_awaited: bool,
     sessions: Sessions,
+    /// What is to be done after this turn.
+    orders: Vec<Order>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -172,11 +182,13 @@ impl Actor {
             key,
             stored: None,
             heads: Vec::new(),
+            is_deleted: false,
             replica: None,
             seats: BTreeMap::new(),
             is_suspect: false,
             is_awaited: false,
             sessions: Sessions::default(),
+            orders: Vec::new(),
         }
     }
 
@@ -194,6 +206,10 @@ impl Actor {
                     self.is_suspect = true;
                     continue;
                 }
+                Mail::Order(order) => {
+                    self.orders.push(*order);
+                    continue;
+                }
             };
             rooms.push(room);
             match what {
@@ -206,6 +222,12 @@ impl Actor {
                 What::Ephemeral(message) => self.relay(&link, &message),
                 // What a refused connection sent after is not heard.
                 What::Sync { .. } if link.outbox.is_closed() => {}
+                What::Sync { message, .. } if self.is_deleted => {
+                    if message.has_changes() {
+                        self.hub.metrics.refuse("deleted");
+                    }
+                    self.tell_unavailable(&link);
+                }
                 What::Sync { message, request } => {
                     let taken = match &opened {
                         Ok(()) => self.sync(&mut turn, &link, message, request).await,
@@ -257,7 +279,12 @@ impl Actor {
         let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
         let summary = spawn_blocking(move || hub.store.summary(&key)).await;
         let summary = summary.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?;
-        let (is_stored, summary) = (summary.is_some(), summary.unwrap_or_default());
+        let (is_stored, mut summary) = (summary.is_some(), summary.unwrap_or_default());
+        self.is_deleted = summary.deleted;
+        if self.is_deleted {
+            summary.heads.clear();
+            self.bury();
+        }
         self.stored = Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail });
         if self.heads != summary.heads {
             // A write that failed was on disk even so.
@@ -290,26 +317,7 @@ impl Actor {
         if !message.has_changes() && !Peer::needs_tail(ours, &message.head) {
             peer.receive(ours, |_| false, message.head);
         } else {
-            let needs_past = self.replica(turn).await?.needs_past(&message);
-            if needs_past {
-                // What is decoded is what is stored.
-                self.save(turn).await?;
-            }
-            let (document, waiting) = (self.key.document, self.hub.metrics.changes_waiting.clone());
-            let sender = Sender { link: Arc::clone(link), document, waiting };
-            let len = message.len as u64 + if needs_past { self.sizes().all() } else { 0 };
-            let past = self.past();
-            let work = move |replica: &mut Replica| {
-                let fresh = replica.take(&sender, &mut peer, message, &|| past.decode("past"));
-                (fresh, peer, replica.tail().heads().to_vec())
-            };
-            let (fresh, received, ours) = self.work(len, work).await?;
-            let fresh = fresh?;
-            if !fresh.is_empty() {
-                turn.fresh.extend(fresh);
-                turn.heads = Some(ours);
-            }
-            peer = received;
+            peer = self.take_in(turn, link, peer, message).await?;
         }
         let nothing = turn.heads.as_ref().unwrap_or(&self.heads).is_empty();
         let seat = self.seats.entry(link.id).or_insert_with(|| Seat {
@@ -324,6 +332,36 @@ impl Actor {
             self.is_awaited = true;
         }
         Ok(())
+    }
+
+    /// Takes in what a message brings, and what its sender says of itself.
+    async fn take_in(
+        &mut self,
+        turn: &mut Turn,
+        link: &Arc<Link>,
+        mut peer: Peer,
+        message: intake::Message,
+    ) -> Result<Peer, Refused> {
+        let needs_past = self.replica(turn).await?.needs_past(&message);
+        if needs_past {
+            // What is decoded is what is stored.
+            self.save(turn).await?;
+        }
+        let (document, waiting) = (self.key.document, self.hub.metrics.changes_waiting.clone());
+        let sender = Sender { link: Arc::clone(link), document, waiting };
+        let len = message.len as u64 + if needs_past { self.sizes().all() } else { 0 };
+        let past = self.past();
+        let work = move |replica: &mut Replica| {
+            let fresh = replica.take(&sender, &mut peer, message, &|| past.decode("past"));
+            (fresh, peer, replica.tail().heads().to_vec())
+        };
+        let (fresh, peer, ours) = self.work(len, work).await?;
+        let fresh = fresh?;
+        if !fresh.is_empty() {
+            turn.fresh.extend(fresh);
+            turn.heads = Some(ours);
+        }
+        Ok(peer)
     }
 
     /// What is known of the document, read from disk if need be.
@@ -355,7 +393,7 @@ impl Actor {
     }
 
     fn past(&self) -> Past {
-        Past { hub: Arc::clone(&self.hub), key: self.key.clone() }
+        Past::new(Arc::clone(&self.hub), self.key.clone())
     }
 
     /// Works with the replica; a panic costs what is in memory of the document, not more.
@@ -405,7 +443,7 @@ impl Actor {
         let tail: Vec<u8> =
             fresh[usize::from(snapshot.is_some())..].iter().flat_map(|fresh| &fresh.bytes).copied().collect();
         let len = (snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len()) as u64, tail.len() as u64);
-        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone() };
+        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone(), changes, at: now() };
         if let Err(error) = self.hub.writer.commit(write).await {
             // Memory is ahead of the disk, or the disk of what we know: both are forgotten.
             (self.replica, self.stored) = (None, None);
@@ -445,13 +483,18 @@ impl Actor {
         let write = Write::SetAside {
             key: self.key.clone(),
             snapshot: (!left.is_empty()).then_some(snapshot),
+            changes: left.get_changes_meta(&[]).len() as u64,
             aside: aside.into_iter().map(|change| (change.hash, change.chunk)).collect(),
         };
         if self.hub.writer.commit(write).await.is_ok() {
             self.hub.metrics.set_aside.inc_by(count as u64);
             tracing::error!(%document, "{count} changes cannot be joined with the document: they are set aside");
         }
-        // Whether or not that is on disk: what is there is read, and everyone told.
+        self.look_again().await;
+    }
+
+    /// Reads what is on disk, whatever that is by now, and tells everyone.
+    async fn look_again(&mut self) {
         (self.replica, self.stored) = (None, None);
         if self.open().await.is_ok() {
             self.wake().await;
@@ -471,14 +514,18 @@ impl Actor {
 }
 
 /// The whole document, for what the tail cannot tell.
-struct Past {
+pub(crate) struct Past {
     hub: Arc<Hub>,
     key: Key,
 }
 
 impl Past {
+    pub(crate) fn new(hub: Arc<Hub>, key: Key) -> Self {
+        Self { hub, key }
+    }
+
     /// Reads and decodes all that is stored. Blocks.
-    fn decode(&self, reason: &str) -> Result<Automerge, Refused> {
+    pub(crate) fn decode(&self, reason: &str) -> Result<Automerge, Refused> {
         let document = self.key.document;
         self.hub.metrics.decodes.with_label_values(&[reason]).inc();
         let stored = self.hub.store.read(&self.key).map_err(|error| unreadable(&self.hub, document, &error))?;
@@ -497,6 +544,12 @@ impl Past {
         let changes = reader::read_chunks(&tail.concat(), &STORED);
         Ok((stored.chunks.concat(), changes.map_err(|error| damaged(&self.hub, document, &error))?.0))
     }
+}
+
+/// Milliseconds since 1970 (UTC).
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn unreadable(hub: &Hub, document: DocumentId, error: &store::Error) -> Refused {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use kube_contract::Health;
-use kube_echo::store::{Disk, Error, Key, Recent, Store, Stored, Summary, Write};
+use kube_echo::{
+    store::{Disk, Error, Key, Listed, Recent, Rows, Store, Stored, Summary, Write},
+    wire::DocumentId,
+};
 use tokio::time::timeout;
 
 use crate::harness::{Client, PATIENCE, Server, config, document};
@@ -66,6 +69,21 @@ impl Store for Faulty {
     fn recent(&self, key: &Key) -> Result<Option<Recent>, Error> {
         self.reading()?;
         self.disk.recent(key)
+    }
+
+    fn list(&self, space: Option<&str>, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>, Error> {
+        self.reading()?;
+        self.disk.list(space, after, limit)
+    }
+
+    fn find(&self, document: DocumentId) -> Result<Vec<Listed>, Error> {
+        self.reading()?;
+        self.disk.find(document)
+    }
+
+    fn rows(&self, key: &Key) -> Result<Option<Rows>, Error> {
+        self.reading()?;
+        self.disk.rows(key)
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {
