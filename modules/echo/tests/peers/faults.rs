@@ -9,7 +9,7 @@ use std::{
 };
 
 use kube_contract::Health;
-use kube_echo::store::{Disk, Error, Key, Recent, Store, Stored, Summary, Write};
+use kube_echo::store::{Disk, Error, Key, Outgrown, Recent, Store, Stored, Summary, Write};
 use tokio::time::timeout;
 
 use crate::harness::{Client, PATIENCE, Server, config, document};
@@ -80,6 +80,15 @@ impl Store for Faulty {
             return Err(Error::Write { path: "documents.db".into(), reason: "No space left on device".to_owned() });
         }
         self.disk.commit(writes)
+    }
+
+    fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error> {
+        self.reading()?;
+        self.disk.outgrown(after, most)
+    }
+
+    fn tidy(&self) -> Result<bool, Error> {
+        self.disk.tidy()
     }
 }
 
