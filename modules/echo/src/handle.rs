@@ -18,7 +18,7 @@ use crate::{
     intake,
     reader::{self, Limits},
     refused::Refused,
-    store::{self, Key, Listed, Rows},
+    store::{self, Key, Listed, Rows, Stored},
     verify::{self, Findings},
     wire::DocumentId,
 };
@@ -96,7 +96,7 @@ impl Handle {
     /// The store could not be read, or the module is not running.
     pub async fn list(&self, space: Option<Arc<str>>, after: Option<Key>) -> Result<Vec<Status>, Unanswered> {
         let hub = self.hub()?;
-        let listed = blocking(&hub, move |hub| Ok(hub.store.list(space.as_deref(), after.as_ref(), PAGE)?)).await?;
+        let listed = hub.readers.read(move |store| store.list(space.as_deref(), after.as_ref(), PAGE)).await?;
         Ok(listed.into_iter().map(|stored| Status { peers: hub.peers(&stored.key), stored }).collect())
     }
 
@@ -106,7 +106,7 @@ impl Handle {
     /// The store could not be read, or the module is not running.
     pub async fn find(&self, document: DocumentId) -> Result<Vec<Status>, Unanswered> {
         let hub = self.hub()?;
-        let found = blocking(&hub, move |hub| Ok(hub.store.find(document)?)).await?;
+        let found = hub.readers.read(move |store| store.find(document)).await?;
         Ok(found.into_iter().map(|stored| Status { peers: hub.peers(&stored.key), stored }).collect())
     }
 
@@ -145,7 +145,7 @@ impl Handle {
     /// There is no such document, or it cannot be read.
     pub async fn export(&self, key: Key) -> Result<Bytes, Unanswered> {
         let hub = self.hub()?;
-        let stored = blocking(&hub, move |hub| hub.store.read(&key)?.ok_or_else(|| no_document(key))).await?;
+        let stored = blocking(&hub, move |hub| read(hub, key)).await?;
         Ok(stored.chunks.concat().into())
     }
 
@@ -233,15 +233,18 @@ impl Handle {
         let hub = self.hub()?;
         let document = key.document;
         blocking(&hub, move |hub| {
-            if hub.store.summary(&key)?.is_none_or(|summary| summary.deleted) {
-                return Err(no_document(key));
-            }
-            let past = Past::new(Arc::clone(hub), key);
-            let guarded = catch_unwind(AssertUnwindSafe(|| work(past.decode(reason)?)));
+            let past = Past::new(Arc::clone(hub), document, read(hub, key)?);
+            hub.metrics.decodes.with_label_values(&[reason]).inc();
+            let guarded = catch_unwind(AssertUnwindSafe(|| work(past.decode()?)));
             guarded.unwrap_or_else(|_| Err(Unanswered::Refused(format!("document {document}: automerge panicked"))))
         })
         .await
     }
+}
+
+fn read(hub: &Hub, key: Key) -> Result<Stored, Unanswered> {
+    let stored = hub.store.read(&key)?.filter(|stored| !stored.summary.deleted);
+    stored.ok_or_else(|| no_document(key))
 }
 
 fn no_document(key: Key) -> Unanswered {

@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     ports::Gatekeeper,
     rate::Rates,
-    store::{Key, Store, Writer},
+    store::{Key, Readers, Store, Writer},
     throttle::Throttle,
 };
 
@@ -39,6 +39,7 @@ pub(crate) struct Hub {
     pub(crate) peer: String,
     pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) readers: Readers,
     pub(crate) writer: Writer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) refusals: Arc<Throttle>,
@@ -76,13 +77,19 @@ pub(crate) enum Full {
 
 impl Hub {
     /// A hub without documents, and where documents that need a compaction arrive.
-    pub(crate) fn new(cx: Context, shared: &Shared, writer: Writer) -> (Arc<Self>, mpsc::Receiver<Key>) {
+    pub(crate) fn new(
+        cx: Context,
+        shared: &Shared,
+        readers: Readers,
+        writer: Writer,
+    ) -> (Arc<Self>, mpsc::Receiver<Key>) {
         let (compactions, queue) = mpsc::channel(COMPACTIONS);
         let hub = Self {
             cx,
             peer: format!("kube-{}", shared.store.storage_id()),
             config: shared.config.subscribe(),
             store: Arc::clone(&shared.store),
+            readers,
             writer,
             metrics: Arc::clone(&shared.metrics),
             refusals: Arc::clone(&shared.refusals),

@@ -23,6 +23,7 @@
 //!
 //! *The port rule*: every method can fail, and what failed is not assumed to be on disk, nor to be missing from it.
 mod disk;
+mod readers;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc};
@@ -33,6 +34,7 @@ use bytes::Bytes;
 use crate::{sealed::Sealed, wire::DocumentId};
 
 pub use disk::Disk;
+pub(crate) use readers::Readers;
 pub(crate) use writer::{Health, Writer};
 
 /// The space of everyone whom `access = "open"` lets in.
@@ -210,6 +212,17 @@ impl Write {
     }
 }
 
+/// A document whose tail is long for its snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgrown {
+    /// Its place in the order of the store.
+    pub place: u64,
+    /// The document.
+    pub key: Key,
+    /// Bytes of its snapshot and tail.
+    pub bytes: u64,
+}
+
 /// Keeps documents. Every method blocks, and may be called from any thread.
 pub trait Store: Send + Sync + 'static {
     /// The UUID that other peers know this store by; the same in every run.
@@ -221,7 +234,7 @@ pub trait Store: Send + Sync + 'static {
     /// The database could not be read.
     fn summary(&self, key: &Key) -> Result<Option<Summary>, Error>;
 
-    /// The document, whole; `None` when nothing of it is stored, or it was deleted.
+    /// The document, whole; `None` when nothing of it is stored, not even a tombstone. A deleted one has no chunks.
     ///
     /// # Errors
     /// The database could not be read.
@@ -259,6 +272,19 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The database could not be written; what became of `writes` is unknown until the documents are read again.
     fn commit(&self, writes: &[Write]) -> Result<(), Error>;
+
+    /// Documents whose tail has more than a quarter of the bytes of the snapshot and is worth a compaction: at most `most`, in
+    /// the order of the store, after a place in it.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error>;
+
+    /// Does a part of what commits leave to be done later, without holding them up for long; says whether that was all.
+    ///
+    /// # Errors
+    /// The database could not be written.
+    fn tidy(&self) -> Result<bool, Error>;
 }
 
 /// Why the store did not do as asked.

@@ -114,7 +114,7 @@ impl Actor {
             self.commit(Write::Revive { key: self.key.clone() }).await?;
         }
         self.save(&mut turn).await?;
-        self.answer(&before, &turn).await;
+        self.answer(&before, &mut turn).await;
         self.settle();
         self.compact();
         Ok(turn.fresh.iter().map(|fresh| fresh.changes).sum())
@@ -126,12 +126,11 @@ impl Actor {
         if self.is_deleted || !self.sizes().is_stored {
             return Err(Refused::new("nothing", format!("there is no document {document}")));
         }
-        let (past, author) = (self.past(), ActorId::random());
+        let (past, author) = (self.past("restore").await?, ActorId::random());
         let seconds = i64::try_from(now() / 1000).unwrap_or_default();
         let work = move || {
-            let decode = || past.decode("restore");
             let restore = || {
-                let restored = restore::change(decode()?, &point, author, seconds);
+                let restored = restore::change(past.decode()?, &point, author, seconds);
                 restored.map_err(|error| Refused::new("restore", format!("document {document}: {error}")))
             };
             std::panic::catch_unwind(AssertUnwindSafe(restore))

@@ -92,14 +92,14 @@ async fn what_is_deleted_is_gone_for_all_at_once_and_no_stale_client_brings_it_b
 
     // Nor after a restart.
     let server = Server::start(&config).await;
+    let mut dave = Client::join(&server, "dave").await;
+    dave.request(id).await;
+    dave.until("unavailable", |dave| dave.copies[&id].is_unavailable).await;
     let mut carol = Client::join(&server, "carol").await;
     let mut stale = new_document();
     put(&mut stale, "first");
     carol.offer(id, stale).await;
     carol.until("unavailable", |carol| carol.copies[&id].is_unavailable).await;
-    let mut dave = Client::join(&server, "dave").await;
-    dave.request(id).await;
-    dave.until("unavailable", |dave| dave.copies[&id].is_unavailable).await;
     assert_eq!(server.handle.list(None, None).await.unwrap().len(), 1);
     server.stop().await;
 }
