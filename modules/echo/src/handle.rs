@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use automerge::{Automerge, ChangeHash};
+use automerge::{ActorId, Automerge, ChangeHash};
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
@@ -217,6 +217,14 @@ impl Handle {
     /// There is no such document, or it cannot be read or written.
     pub async fn repair(&self, key: Key) -> Result<Findings, Unanswered> {
         order(&self.hub()?, &key, Order::Repair).await
+    }
+
+    /// An id for a new document.
+    pub fn new_id() -> DocumentId {
+        let random = ActorId::random();
+        let mut id = [0; 16];
+        id.iter_mut().zip(random.to_bytes()).for_each(|(id, random)| *id = *random);
+        DocumentId(id)
     }
 
     fn hub(&self) -> Result<Arc<Hub>, Unanswered> {
