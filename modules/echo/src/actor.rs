@@ -99,21 +99,26 @@ pub(crate) struct Ephemeral {
 pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mail>) {
     let _open = Counted::new(&hub.metrics.documents);
     let mut actor = Actor::new(Arc::clone(&hub), key.clone());
-    let mut batch = Vec::new();
     let mut idle = Instant::now() + hub.config().idle;
     loop {
+        let mut batch = Vec::new();
         let wake = actor.wake_at().map_or(idle, |wake| wake.min(idle));
-        tokio::select! {
-            received = mailbox.recv_many(&mut batch, BATCH) => {
-                if received == 0 {
-                    return;
+        let received = tokio::select! {
+            received = mailbox.recv_many(&mut batch, BATCH) => Some(received),
+            () = sleep_until(wake) => None,
+        };
+        // Boxed: work needs many times the memory of a document at rest.
+        match received {
+            Some(0) => return,
+            Some(_) => {
+                Box::pin(actor.take(batch)).await;
+                if !actor.orders.is_empty() {
+                    Box::pin(actor.obey()).await;
                 }
-                actor.take(&mut batch).await;
-                actor.obey().await;
                 idle = Instant::now() + hub.config().idle;
             }
-            () = sleep_until(wake) => {
-                actor.wake().await;
+            None => {
+                Box::pin(actor.wake()).await;
                 if Instant::now() >= idle {
                     actor.unload();
                     if hub.release(&key, &mailbox) {
@@ -136,7 +141,8 @@ struct Actor {
     /// Whether it was deleted: then there is nothing, for nobody, and nothing is taken.
     is_deleted: bool,
     replica: Option<(Replica, Counted)>,
-    seats: BTreeMap<u64, Seat>,
+    /// Boxed: most documents have one, and a node of the map has room for eleven.
+    seats: BTreeMap<u64, Box<Seat>>,
     /// Whether its changes cannot all be joined.
     is_suspect: bool,
     /// Whether a peer may be waiting for the document, or be behind.
@@ -203,7 +209,7 @@ impl Actor {
     }
 
     /// Takes a batch: what is new is stored with one write, then everyone is answered.
-    async fn take(&mut self, batch: &mut Vec<Mail>) {
+    async fn take(&mut self, batch: Vec<Mail>) {
         let mut turn = Turn::default();
         let opened = if self.stored.is_none() && batch.iter().any(Mail::wants_all) {
             self.open_whole(&mut turn).await
@@ -213,7 +219,7 @@ impl Actor {
         let before = self.heads.clone();
         // Held until the answers are queued.
         let mut rooms = Vec::new();
-        for mail in batch.drain(..) {
+        for mail in batch {
             let Input { link, what, room } = match mail {
                 Mail::Input(input) => *input,
                 Mail::Suspect => {
@@ -345,11 +351,8 @@ impl Actor {
             peer = self.take_in(turn, link, peer, message).await?;
         }
         let nothing = turn.heads.as_ref().unwrap_or(&self.heads).is_empty();
-        let seat = self.seats.entry(link.id).or_insert_with(|| Seat {
-            link: Arc::clone(link),
-            peer: Peer::default(),
-            asks_until: None,
-            is_behind: false,
+        let seat = self.seats.entry(link.id).or_insert_with(|| {
+            Box::new(Seat { link: Arc::clone(link), peer: Peer::default(), asks_until: None, is_behind: false })
         });
         seat.peer = peer;
         if request && nothing {
