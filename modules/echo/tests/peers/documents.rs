@@ -194,6 +194,32 @@ async fn a_document_is_restored_by_a_change_that_open_clients_get() {
 }
 
 #[tokio::test]
+async fn a_document_is_what_its_entry_says_before_and_after_its_changes_are_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(folder.path())).await;
+    let id = document(1);
+    let mut alice = Client::join(&server, "alice").await;
+    alice.create(id, "first").await;
+    let mut number = 0;
+    while server.metric("kube_echo_compactions_total", "compacted") == 0.0 {
+        alice.put(id, &"long key ".repeat(number % 100)).await;
+        alice.until_stored(id).await;
+        number += 1;
+    }
+    alice.put(id, "last").await;
+    alice.until_stored(id).await;
+    assert_eq!(server.handle.verify(key(id)).await.unwrap(), Findings::default());
+    let summary = server.handle.find(id).await.unwrap()[0].stored.summary.clone().unwrap();
+    assert_eq!(summary.changes, number as u64 + 2);
+    let then =
+        Point::Heads(vec![server.handle.history(key(id), Some(1), 1).await.unwrap().entries[0].hash.to_string()]);
+    assert!(server.handle.restore(key(id), then).await.unwrap());
+    assert_eq!(content(&server.handle, id).await, serde_json::json!({"first": "value"}));
+    assert_eq!(server.handle.repair(key(id)).await.unwrap(), Findings::default());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn damage_is_found_and_set_aside_and_a_client_that_has_it_brings_it_back() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
