@@ -30,6 +30,8 @@ pub(crate) struct Docs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// List them, as `kube docs` alone does
+    List(Scope),
     /// Print what a document holds, as JSON
     Get {
         #[command(flatten)]
@@ -138,14 +140,22 @@ pub(crate) async fn execute(docs: Docs, socket: &Path) -> Outcome {
             terminal::complain(text);
             Outcome::Usage
         }
+        // Whoever reads has seen enough.
+        Err(Stop::Failed(error)) if is_broken_pipe(&error) => Outcome::Done,
         Err(Stop::Failed(error)) => Outcome::failed(format!("{error:#}")),
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
 }
 
 async fn run(docs: Docs, socket: &Path) -> Result<(), Stop> {
     let desk = Desk { client: Client::connect(socket).await? };
     match docs.command {
         None => desk.list(&docs.list).await?,
+        Some(Command::List(scope)) => desk.list(&scope).await?,
         Some(Command::Get { one, at }) => desk.get(&one, at).await?,
         Some(Command::History { one, limit }) => desk.history(&one, limit.unwrap_or(u64::MAX)).await?,
         Some(Command::Export { words, all, scope }) => files::export(&desk, words, all, &scope).await?,

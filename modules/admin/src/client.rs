@@ -49,10 +49,18 @@ pub enum ClientError {
         /// What happened.
         reason: String,
     },
+    /// There is an answer, and nowhere to put it.
+    #[error("cannot write what KUBE answered: {0}")]
+    Unwritable(#[source] io::Error),
     /// KUBE answered with an error of its own.
     #[error("{0}")]
     Refused(String),
 }
+
+/// The sink took no more.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Unwritten(io::Error);
 
 #[derive(Deserialize)]
 struct Refusal {
@@ -147,7 +155,10 @@ impl Client {
     ) -> Result<Bytes, ClientError> {
         let stream = self.stream().await?;
         let (status, body) = match timeout(PATIENCE, exchange(stream, method, path, body, sink)).await {
-            Ok(answer) => answer.map_err(|error| self.broken(&*error))?,
+            Ok(answer) => answer.map_err(|error| match error.downcast::<Unwritten>() {
+                Ok(unwritten) => ClientError::Unwritable(unwritten.0),
+                Err(error) => self.broken(&*error),
+            })?,
             Err(elapsed) => return Err(self.broken(&elapsed)),
         };
         if status.is_success() {
@@ -212,7 +223,7 @@ async fn exchange(
         };
         while let Some(frame) = body.frame().await {
             if let Some(data) = frame?.data_ref() {
-                sink.write_all(data)?;
+                sink.write_all(data).map_err(Unwritten)?;
             }
         }
         Ok((status, Bytes::new()))

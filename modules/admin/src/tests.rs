@@ -245,6 +245,8 @@ async fn documents_are_asked_for_one_by_one() {
         assert!(error.to_string().contains(expected), "{error}");
     }
     assert!(nothing.is_empty());
+    let full = client.copy("/v1/documents/team/abc/file", &mut &mut [0; 9][..]).await.unwrap_err();
+    assert!(matches!(full, ClientError::Unwritable(_)), "{full}");
     assert!(running.stop().await);
 }
 
