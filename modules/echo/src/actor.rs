@@ -1,6 +1,7 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
 mod orders;
+mod past;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use automerge::{Automerge, ChangeHash};
+use automerge::ChangeHash;
 use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -23,17 +24,17 @@ use crate::{
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
-    reader,
     refused::Refused,
-    replica::{Replica, STORED, Sender},
+    replica::{Replica, Sender},
     sealed::Sealed,
     sift::{self, Sifted},
     socket::Link,
     store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
-    wire::DocumentId,
 };
 
 pub(crate) use orders::{Answer, Order};
+pub(crate) use past::Past;
+use past::{damaged, unreadable};
 
 /// Most messages of one batch: they are stored with one write.
 const BATCH: usize = 32;
@@ -554,46 +555,10 @@ impl Actor {
     }
 }
 
-/// The whole document, for what the tail cannot tell.
-pub(crate) struct Past {
-    hub: Arc<Hub>,
-    document: DocumentId,
-    stored: Stored,
-}
-
-impl Past {
-    pub(crate) fn new(hub: Arc<Hub>, document: DocumentId, stored: Stored) -> Self {
-        Self { hub, document, stored }
-    }
-
-    pub(crate) fn decode(&self) -> Result<Automerge, Refused> {
-        let document = Automerge::load(&self.stored.chunks.concat());
-        document.map_err(|error| damaged(&self.hub, self.document, &error))
-    }
-
-    /// The snapshot, and the changes since.
-    fn split(&self) -> Result<(Vec<u8>, Vec<reader::Change>), Refused> {
-        let chunks = &self.stored.chunks;
-        let (snapshot, tail) = chunks.split_at(usize::from(self.stored.summary.snapshot > 0).min(chunks.len()));
-        let changes = reader::read_chunks(&tail.concat(), &STORED);
-        Ok((snapshot.concat(), changes.map_err(|error| damaged(&self.hub, self.document, &error))?.0))
-    }
-}
-
 /// Milliseconds since 1970 (UTC).
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn unreadable(hub: &Hub, document: DocumentId, error: &store::Error) -> Refused {
-    hub.refusals.say(|| tracing::error!(%document, "{error}"));
-    Refused::new("unreadable", format!("document {document} cannot be read at the moment; try again later"))
-}
-
-fn damaged(hub: &Hub, document: DocumentId, error: &dyn std::fmt::Display) -> Refused {
-    hub.refusals.say(|| tracing::error!(%document, "a stored document cannot be decoded: {error}"));
-    Refused::new("undecodable", format!("document {document} is damaged in this peer's store"))
 }
 
 fn stopping() -> Refused {

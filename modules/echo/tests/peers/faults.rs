@@ -233,11 +233,12 @@ async fn a_deletion_that_comes_while_a_change_is_being_stored_is_not_undone_by_i
     store.is_slow.store(true, Ordering::SeqCst);
     alice.put(id, "in flight").await;
     server.until("a write in flight", |_| store.commits.load(Ordering::SeqCst) > before).await;
-    let handle = server.handle.clone();
-    let deletion = tokio::spawn(async move { handle.delete(key(id)).await });
-    alice.put(id, "behind it").await;
-    store.is_slow.store(false, Ordering::SeqCst);
-    deletion.await.unwrap().unwrap();
+    let goes_on = async {
+        alice.put(id, "behind it").await;
+        store.is_slow.store(false, Ordering::SeqCst);
+    };
+    let (deleted, ()) = tokio::join!(server.handle.delete(key(id)), goes_on);
+    deleted.unwrap();
     alice.until("unavailable", |alice| alice.copies[&id].is_unavailable).await;
     alice.put(id, "after").await;
     alice.barrier(document(9)).await;
