@@ -60,6 +60,8 @@ fn documents_are_listed_and_read_while_clients_have_them_open() {
     assert!(history.iter().all(|change| change["operations"].as_u64().is_some()), "{history:?}");
     let before = history[1]["hash"].as_str().unwrap();
     assert_eq!(get(&home, &doc, &["--at", &before[..12]])["items"], json!([7]));
+    assert!(history.iter().all(|change| change["time"].as_i64().unwrap() > 1_700_000_000), "{history:?}");
+    assert_eq!(get(&home, &doc, &["--at", "2100-01-01 12:00"])["items"], json!([7, 8]));
     assert_eq!(docs(&home, &["history", &doc, "--limit", "1"]).as_array().unwrap().len(), 1);
 
     let nobodys = alice.ask("unheard", json!({}));
