@@ -1,5 +1,6 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
+mod mirrors;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use tokio::{
 use crate::{
     counted::Counted,
     ephemeral::Sessions,
+    follow::Pending,
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
@@ -70,6 +72,10 @@ pub(crate) enum What {
     },
     /// Something to pass on.
     Ephemeral(Ephemeral),
+    /// The peer, another KUBE, is to be offered the document.
+    Offer(Pending),
+    /// The peer, another KUBE, does not have the document that it was asked for.
+    Unavailable,
     /// The connection has ended.
     Left,
 }
@@ -96,7 +102,7 @@ pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mai
                     return;
                 }
                 actor.take(batch.drain(..)).await;
-                idle = Instant::now() + hub.config().idle;
+                idle = actor.idle_at();
             }
             () = sleep_until(wake) => {
                 actor.wake().await;
@@ -105,7 +111,7 @@ pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mai
                     if hub.release(&key, &mailbox) {
                         return;
                     }
-                    idle = Instant::now() + hub.config().idle;
+                    idle = actor.idle_at();
                 }
             }
         }
@@ -125,6 +131,8 @@ struct Actor {
     is_suspect: bool,
     /// Whether a peer may be waiting for the document, or be behind.
     is_awaited: bool,
+    /// Whether only other KUBEs have come, of which many walk by.
+    is_brief: bool,
     sessions: Sessions,
 }
 
@@ -150,6 +158,10 @@ struct Seat {
     asks_until: Option<Instant>,
     /// Whether it had no room for the newest changes.
     is_behind: bool,
+    /// Whether it was asked for the document that we do not have.
+    is_asked: bool,
+    /// Waits for it to have the document.
+    pending: Option<Pending>,
 }
 
 /// What one batch did so far.
@@ -176,6 +188,7 @@ impl Actor {
             seats: BTreeMap::new(),
             is_suspect: false,
             is_awaited: false,
+            is_brief: true,
             sessions: Sessions::default(),
         }
     }
@@ -196,6 +209,7 @@ impl Actor {
                 }
             };
             rooms.push(room);
+            self.is_brief &= link.kube.is_some();
             match what {
                 What::Left => {
                     self.seats.remove(&link.id);
@@ -204,6 +218,10 @@ impl Actor {
                     }
                 }
                 What::Ephemeral(message) => self.relay(&link, &message),
+                What::Offer(pending) if opened.is_ok() => self.offer(&link, pending),
+                // Tried again with the next connection.
+                What::Offer(_) => {}
+                What::Unavailable => self.declined(&link),
                 // What a refused connection sent after is not heard.
                 What::Sync { .. } if link.outbox.is_closed() => {}
                 What::Sync { message, request } => {
@@ -222,11 +240,18 @@ impl Actor {
             return self.undo(&turn, &refused);
         }
         self.answer(&before, &turn).await;
+        self.check_offers(&turn.touched);
         self.settle();
         self.compact();
         if mem::take(&mut self.is_suspect) {
             self.set_aside().await;
         }
+    }
+
+    /// When the document is idle, if nothing comes.
+    fn idle_at(&self) -> Instant {
+        let idle = self.hub.config().idle;
+        Instant::now() + if self.is_brief && self.seats.is_empty() { idle.min(BEHIND) } else { idle }
     }
 
     /// Refuses those whose changes are not stored. What the others said is taken for unsaid: they are asked anew.
@@ -312,16 +337,14 @@ impl Actor {
             peer = received;
         }
         let nothing = turn.heads.as_ref().unwrap_or(&self.heads).is_empty();
-        let seat = self.seats.entry(link.id).or_insert_with(|| Seat {
-            link: Arc::clone(link),
-            peer: Peer::default(),
-            asks_until: None,
-            is_behind: false,
-        });
-        seat.peer = peer;
+        let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link));
+        (seat.peer, seat.is_asked) = (peer, false);
         if request && nothing {
             seat.asks_until = Some(Instant::now() + self.hub.config().ask);
             self.is_awaited = true;
+            if link.kube.is_none() {
+                self.ask_mirrors();
+            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What all connections and documents of one run share.
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,6 +18,7 @@ use crate::{
     metrics::Metrics,
     ports::Gatekeeper,
     rate::Rates,
+    socket::Link,
     store::{Key, Store, Writer},
     throttle::Throttle,
 };
@@ -47,6 +48,8 @@ pub(crate) struct Hub {
     /// One permit for each large document that is decoded or encoded.
     pub(crate) heavy: Arc<Semaphore>,
     pub(crate) compactions: mpsc::Sender<Key>,
+    /// The connections to other KUBEs that mirror a space.
+    pub(crate) mirrors: watch::Sender<Vec<Arc<Link>>>,
     admitted: Arc<Mutex<Admitted>>,
     links: AtomicU64,
     /// `None` once the run stops.
@@ -90,6 +93,7 @@ impl Hub {
             rates: Rates::default(),
             heavy: Arc::new(Semaphore::new(HEAVY)),
             compactions,
+            mirrors: watch::Sender::default(),
             admitted: Arc::default(),
             links: AtomicU64::new(0),
             documents: Mutex::new(Some(HashMap::new())),
@@ -149,6 +153,13 @@ impl Hub {
             documents.remove(key);
         }
         unused
+    }
+
+    /// Counts the other KUBEs that are connected, however often each is.
+    pub(crate) fn count_mirrors(&self) {
+        let mirrors = self.mirrors.borrow();
+        let stores: HashSet<_> = mirrors.iter().filter_map(|link| Some(&link.kube.as_ref()?.storage_id)).collect();
+        self.metrics.peers_connected.set(i64::try_from(stores.len()).unwrap_or(i64::MAX));
     }
 
     /// Opens no more documents; those that are open end with their connections.

@@ -96,6 +96,7 @@ impl Hub {
                 peer: id.to_string(),
                 outbox: Arc::new(Outbox::new(usize::MAX)),
                 waiting: Arc::new(Semaphore::new(1 << 20)),
+                kube: None,
             }),
             document: DocumentId([1; 16]),
             waiting: IntGauge::new("waiting", "Waiting.").unwrap(),

@@ -9,7 +9,10 @@ use std::{
 };
 
 use kube_contract::Health;
-use kube_echo::store::{Disk, Error, Key, Recent, Store, Stored, Summary, Write};
+use kube_echo::{
+    store::{Disk, Error, Key, Mark, Marks, Recent, Store, Stored, Summary, Write},
+    wire::DocumentId,
+};
 use tokio::time::timeout;
 
 use crate::harness::{Client, PATIENCE, Server, config, document};
@@ -66,6 +69,19 @@ impl Store for Faulty {
     fn recent(&self, key: &Key) -> Result<Option<Recent>, Error> {
         self.reading()?;
         self.disk.recent(key)
+    }
+
+    fn after(&self, space: &str, position: u64, most: usize) -> Result<Vec<(u64, DocumentId)>, Error> {
+        self.reading()?;
+        self.disk.after(space, position, most)
+    }
+
+    fn marks(&self, space: &str, peer: &str) -> Result<Marks, Error> {
+        self.disk.marks(space, peer)
+    }
+
+    fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error> {
+        self.disk.mark(space, peer, mark)
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {

@@ -56,7 +56,17 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     pub(crate) fn give(&self, token: &str, space: &str, may_write: bool, until: Option<SystemTime>) {
-        let grant = Grant { space: space.into(), may_write, until, token: Some(token.into()) };
+        let grant = Grant { space: space.into(), may_write, may_follow: false, until, token: Some(token.into()) };
+        self.set(token, grant);
+    }
+
+    /// A token for another KUBE.
+    pub(crate) fn give_mirror(&self, token: &str, space: &str) {
+        let (until, id) = (None, Some(token.into()));
+        self.set(token, Grant { space: space.into(), may_write: true, may_follow: true, until, token: id });
+    }
+
+    fn set(&self, token: &str, grant: Grant) {
         self.grants.lock().unwrap().insert(TokenHash(Sha256::digest(token).into()), grant);
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -88,21 +98,25 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(config: &Config) -> Self {
+        Self::start_at(config, Arc::default(), ([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// Starts where another was, say, that has stopped.
+    pub(crate) async fn start_at(config: &Config, tokens: Arc<Tokens>, address: SocketAddr) -> Self {
         let registry = Registry::new();
-        let tokens = Arc::new(Tokens::default());
         let echo = Echo::bind(config, Arc::clone(&tokens) as _, &registry).unwrap();
-        Self::run(echo, config, tokens, registry).await
+        Self::run(echo, config, tokens, registry, address).await
     }
 
     pub(crate) async fn with_store(config: &Config, store: Arc<dyn Store>) -> Self {
         let registry = Registry::new();
         let tokens = Arc::new(Tokens::default());
         let echo = Echo::with_store(config, store, Arc::clone(&tokens) as _, &registry).unwrap();
-        Self::run(echo, config, tokens, registry).await
+        Self::run(echo, config, tokens, registry, ([127, 0, 0, 1], 0).into()).await
     }
 
-    async fn run(echo: Echo, config: &Config, tokens: Arc<Tokens>, registry: Registry) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn run(echo: Echo, config: &Config, tokens: Arc<Tokens>, registry: Registry, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = echo.router().into_make_service_with_connect_info::<SocketAddr>();
         let mut serving = JoinSet::new();
