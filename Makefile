@@ -5,6 +5,7 @@
 KUBE := target/release/kube
 # What the tests from outside take from npm.
 CLIENTS := $(patsubst %,tests/%/node_modules/.package-lock.json,e2e/node browser)
+PEERS := tests/bench/node/node_modules/.package-lock.json
 # Where `make bench` writes its report.
 PAGE ?= docs/benchmarks.md
 # How often `make soak` repeats the end-to-end tests.
@@ -21,7 +22,7 @@ test: ## runs every test: units, modules, and the release binary from outside wi
 	@$(MAKE) --no-print-directory release $(CLIENTS)
 	@scripts/test
 
-bench: release tests/bench/node/node_modules/.package-lock.json ## measures CPU beside nginx and the sync server of automerge-repo, answers checked; about 12 minutes; ARGS="--help"
+bench: release $(PEERS) ## measures CPU beside nginx and the sync server of automerge-repo, answers checked; about 12 minutes; ARGS="--help"
 	@scripts/install-test-tools curl openssl nginx wrk h2load
 	cargo run --release --locked --package kube-bench -- --page $(PAGE) $(ARGS)
 
@@ -66,6 +67,6 @@ lighthouse: ## measures the bundled apps with Lighthouse, as a desktop and as a 
 	@KUBE_BIN=$(CURDIR)/$(KUBE) scripts/lighthouse
 
 # No install script is needed or run.
-$(CLIENTS): tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
+$(CLIENTS) $(PEERS): tests/%/node_modules/.package-lock.json: tests/%/package-lock.json
 	cd tests/$* && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@

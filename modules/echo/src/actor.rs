@@ -30,7 +30,7 @@ use crate::{
     sealed::Sealed,
     sift::{self, Sifted},
     socket::Link,
-    store::{self, Key, Recent, Snapshot, Write},
+    store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
     wire::DocumentId,
 };
 
@@ -49,6 +49,14 @@ pub(crate) enum Mail {
     Input(Box<Input>),
     /// The news that its changes cannot all be joined.
     Suspect,
+}
+
+impl Mail {
+    /// Whether it comes from a peer that asks for a document of which it has nothing.
+    fn wants_all(&self) -> bool {
+        let Self::Input(input) = self else { return false };
+        matches!(&input.what, What::Sync { message, request: true } if message.head.heads.is_empty())
+    }
 }
 
 /// What a connection sends to a document.
@@ -101,7 +109,7 @@ pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mai
                 if received == 0 {
                     return;
                 }
-                actor.take(batch.drain(..)).await;
+                actor.take(&mut batch).await;
                 idle = actor.idle_at();
             }
             () = sleep_until(wake) => {
@@ -175,6 +183,8 @@ struct Turn {
     heads: Option<Vec<ChangeHash>>,
     /// Whom to answer.
     touched: BTreeSet<u64>,
+    /// What was on disk when it began, if that was read whole.
+    stored: Option<Stored>,
 }
 
 impl Actor {
@@ -194,13 +204,17 @@ impl Actor {
     }
 
     /// Takes a batch: what is new is stored with one write, then everyone is answered.
-    async fn take(&mut self, batch: impl Iterator<Item = Mail>) {
-        let opened = self.open().await;
-        let before = self.heads.clone();
+    async fn take(&mut self, batch: &mut Vec<Mail>) {
         let mut turn = Turn::default();
+        let opened = if self.stored.is_none() && batch.iter().any(Mail::wants_all) {
+            self.open_whole(&mut turn).await
+        } else {
+            self.open().await
+        };
+        let before = self.heads.clone();
         // Held until the answers are queued.
         let mut rooms = Vec::new();
-        for mail in batch {
+        for mail in batch.drain(..) {
             let Input { link, what, room } = match mail {
                 Mail::Input(input) => *input,
                 Mail::Suspect => {
@@ -239,7 +253,7 @@ impl Actor {
         if let Err(refused) = self.save(&mut turn).await {
             return self.undo(&turn, &refused);
         }
-        self.answer(&before, &turn).await;
+        self.answer(&before, &mut turn).await;
         self.check_offers(&turn.touched);
         self.settle();
         self.compact();
@@ -279,9 +293,21 @@ impl Actor {
         if self.stored.is_some() {
             return Ok(());
         }
-        let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
-        let summary = spawn_blocking(move || hub.store.summary(&key)).await;
-        let summary = summary.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?;
+        let key = self.key.clone();
+        let summary = self.hub.readers.read(move |store| store.summary(&key)).await;
+        self.opened(summary.map_err(|error| self.unreadable(&error))?);
+        Ok(())
+    }
+
+    /// Learns what is on disk, and reads it at once: someone has nothing of it.
+    async fn open_whole(&mut self, turn: &mut Turn) -> Result<(), Refused> {
+        let stored = self.read("serve").await?;
+        self.opened(stored.as_ref().map(|stored| stored.summary.clone()));
+        turn.stored = stored;
+        Ok(())
+    }
+
+    fn opened(&mut self, summary: Option<Summary>) {
         let (is_stored, summary) = (summary.is_some(), summary.unwrap_or_default());
         self.stored = Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail });
         if self.heads != summary.heads {
@@ -291,7 +317,6 @@ impl Actor {
             }
             self.heads = summary.heads;
         }
-        Ok(())
     }
 
     fn unreadable(&self, error: &store::Error) -> Refused {
@@ -323,9 +348,10 @@ impl Actor {
             let (document, waiting) = (self.key.document, self.hub.metrics.changes_waiting.clone());
             let sender = Sender { link: Arc::clone(link), document, waiting };
             let len = message.len as u64 + if needs_past { self.sizes().all() } else { 0 };
-            let past = self.past();
+            let past = if needs_past { Some(self.past("past").await?) } else { None };
             let work = move |replica: &mut Replica| {
-                let fresh = replica.take(&sender, &mut peer, message, &|| past.decode("past"));
+                let decode = || past.as_ref().ok_or_else(stopping)?.decode();
+                let fresh = replica.take(&sender, &mut peer, message, &decode);
                 (fresh, peer, replica.tail().heads().to_vec())
             };
             let (fresh, received, ours) = self.work(len, work).await?;
@@ -367,9 +393,17 @@ impl Actor {
     /// What is stored, but for the snapshot.
     async fn recent(&self, what_for: &str) -> Result<Recent, Refused> {
         self.hub.metrics.reads.with_label_values(&[what_for]).inc();
-        let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
-        let recent = spawn_blocking(move || hub.store.recent(&key)).await;
-        Ok(recent.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?.unwrap_or_default())
+        let key = self.key.clone();
+        let recent = self.hub.readers.read(move |store| store.recent(&key)).await;
+        Ok(recent.map_err(|error| self.unreadable(&error))?.unwrap_or_default())
+    }
+
+    /// All that is stored.
+    async fn read(&self, what_for: &str) -> Result<Option<Stored>, Refused> {
+        self.hub.metrics.reads.with_label_values(&[what_for]).inc();
+        let key = self.key.clone();
+        let stored = self.hub.readers.read(move |store| store.read(&key)).await;
+        stored.map_err(|error| self.unreadable(&error))
     }
 
     /// Has a replica follow what is stored.
@@ -377,8 +411,11 @@ impl Actor {
         replica.follow(recent).map_err(|error| damaged(&self.hub, self.key.document, &error))
     }
 
-    fn past(&self) -> Past {
-        Past { hub: Arc::clone(&self.hub), key: self.key.clone() }
+    /// Reads all that is stored, to decode it for a reason.
+    async fn past(&self, reason: &str) -> Result<Past, Refused> {
+        let stored = self.read(reason).await?.unwrap_or_default();
+        self.hub.metrics.decodes.with_label_values(&[reason]).inc();
+        Ok(Past { hub: Arc::clone(&self.hub), document: self.key.document, stored })
     }
 
     /// Works with the replica; a panic costs what is in memory of the document, not more.
@@ -457,9 +494,10 @@ impl Actor {
 
     /// Sets aside what the document cannot be saved with, so that the rest is served and kept.
     async fn set_aside(&mut self) {
-        let (past, document) = (self.past(), self.key.document);
+        let document = self.key.document;
+        let Ok(past) = self.past("sift").await else { return };
         let work = move || {
-            let (snapshot, tail) = past.read()?;
+            let (snapshot, tail) = past.split()?;
             sift::sift(&snapshot, tail).map_err(|error| damaged(&past.hub, document, &error))
         };
         let Ok(Ok(Sifted { document: left, aside })) = self.beside(self.sizes().all(), work).await else { return };
@@ -496,29 +534,22 @@ impl Actor {
 /// The whole document, for what the tail cannot tell.
 struct Past {
     hub: Arc<Hub>,
-    key: Key,
+    document: DocumentId,
+    stored: Stored,
 }
 
 impl Past {
-    /// Reads and decodes all that is stored. Blocks.
-    fn decode(&self, reason: &str) -> Result<Automerge, Refused> {
-        let document = self.key.document;
-        self.hub.metrics.decodes.with_label_values(&[reason]).inc();
-        let stored = self.hub.store.read(&self.key).map_err(|error| unreadable(&self.hub, document, &error))?;
-        let chunks = stored.unwrap_or_default().chunks.concat();
-        Automerge::load(&chunks).map_err(|error| damaged(&self.hub, document, &error))
+    fn decode(&self) -> Result<Automerge, Refused> {
+        let document = Automerge::load(&self.stored.chunks.concat());
+        document.map_err(|error| damaged(&self.hub, self.document, &error))
     }
-}
 
-impl Past {
-    /// Reads all that is stored: the snapshot, and the changes since. Blocks.
-    fn read(&self) -> Result<(Vec<u8>, Vec<reader::Change>), Refused> {
-        let document = self.key.document;
-        let stored = self.hub.store.read(&self.key).map_err(|error| unreadable(&self.hub, document, &error))?;
-        let mut stored = stored.unwrap_or_default();
-        let tail = stored.chunks.split_off(usize::from(stored.summary.snapshot > 0).min(stored.chunks.len()));
+    /// The snapshot, and the changes since.
+    fn split(&self) -> Result<(Vec<u8>, Vec<reader::Change>), Refused> {
+        let chunks = &self.stored.chunks;
+        let (snapshot, tail) = chunks.split_at(usize::from(self.stored.summary.snapshot > 0).min(chunks.len()));
         let changes = reader::read_chunks(&tail.concat(), &STORED);
-        Ok((stored.chunks.concat(), changes.map_err(|error| damaged(&self.hub, document, &error))?.0))
+        Ok((snapshot.concat(), changes.map_err(|error| damaged(&self.hub, self.document, &error))?.0))
     }
 }
 

@@ -1,20 +1,40 @@
-//! Joins the changes of a document into a snapshot, one document at a time, beside everything else.
+//! Joins the changes of documents into snapshots, beside everything else.
+//!
+//! A document in use asks for it when its tail has outgrown its snapshot. A *sweep* over the index finds the tails of all
+//! others that are long for their snapshots, once something was committed since the sweep before.
 //!
 //! It works on what is stored, not on what is in memory: nobody waits for it, and changes that arrive meanwhile stay behind
 //! the snapshot. *The compaction rule*: stored changes go only when the new snapshot, decoded again, has the same heads and
 //! the same changes. A document of which that cannot be said is handed to its actor, which sets aside what is wrong.
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use automerge::Automerge;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use futures_util::future::join_all;
+use tokio::{
+    sync::mpsc,
+    task::spawn_blocking,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     actor::Mail,
     hub::Hub,
     sealed::Sealed,
     sift,
-    store::{self, Key, Snapshot, Stored, Write},
+    store::{self, Key, Snapshot, Store, Write},
 };
+
+/// The least time between two sweeps.
+const REST: Duration = Duration::from_secs(60);
+/// How many times as long as a sweep lasts nothing is swept after it.
+const SHARE: u32 = 50;
+/// Most documents of one step of a sweep, which share a commit, and how many bytes of them are in memory then.
+const STEP: usize = 64;
+const STEP_BYTES: u64 = 1 << 20;
 
 /// Why a document keeps its changes.
 #[derive(Debug, thiserror::Error)]
@@ -25,60 +45,101 @@ enum Kept {
     Suspect,
 }
 
-/// Compacts documents as they are asked for, until the module stops.
+/// Compacts documents as they are asked for, and sweeps now and then, until the module stops.
 pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Key>) {
+    let mut sweep_at = Instant::now() + REST;
+    let mut swept = 0;
     loop {
-        let key = tokio::select! {
+        tokio::select! {
             () = hub.cx.stopped() => return,
             key = queue.recv() => match key {
-                Some(key) => key,
+                Some(key) => compact(&hub, vec![key]).await,
                 None => return,
             },
+            () = sleep_until(sweep_at) => {
+                let (began, commits) = (Instant::now(), hub.metrics.commit_writes.get_sample_count());
+                if commits != swept {
+                    tokio::select! {
+                        () = hub.cx.stopped() => return,
+                        () = sweep(&hub) => {}
+                    }
+                    // Its own commits are no reason for another.
+                    swept = hub.metrics.commit_writes.get_sample_count();
+                }
+                sweep_at = Instant::now() + REST.max(SHARE * began.elapsed());
+            }
+        }
+    }
+}
+
+/// Compacts every document whose tail is long for its snapshot.
+async fn sweep(hub: &Arc<Hub>) {
+    let mut after = 0;
+    loop {
+        let page = match hub.readers.read(move |store| store.outgrown(after, STEP)).await {
+            Ok(page) => page,
+            Err(error) => return tracing::error!("cannot look for documents to compact: {error}"),
         };
-        let result = compact(&hub, &key).await;
+        let mut bytes = 0;
+        let fits = |outgrown: &&store::Outgrown| {
+            let is_first = bytes == 0;
+            bytes += outgrown.bytes;
+            is_first || bytes <= STEP_BYTES
+        };
+        let step: Vec<_> = page.iter().take_while(fits).collect();
+        let Some(last) = step.last() else { return };
+        after = last.place;
+        compact(hub, step.into_iter().map(|outgrown| outgrown.key.clone()).collect()).await;
+    }
+}
+
+/// Compacts documents with one commit.
+async fn compact(hub: &Arc<Hub>, keys: Vec<Key>) {
+    let Ok(permit) = Arc::clone(&hub.heavy).acquire_owned().await else { return };
+    hub.metrics.decodes.with_label_values(&["compaction"]).inc_by(keys.len() as u64);
+    let store = Arc::clone(&hub.store);
+    let work = move || {
+        let join = |key: &Key| catch_unwind(AssertUnwindSafe(|| join(&*store, key))).unwrap_or(Err(Kept::Suspect));
+        let joined: Vec<_> = keys.into_iter().map(|key| (join(&key), key)).collect();
+        drop(permit);
+        joined
+    };
+    let Ok(joined) = spawn_blocking(work).await else { return };
+    for result in join_all(joined.into_iter().map(|(joined, key)| keep(hub, key, joined))).await {
         hub.metrics.compactions.with_label_values(&[result]).inc();
     }
 }
 
-async fn compact(hub: &Arc<Hub>, key: &Key) -> &'static str {
-    let Ok(permit) = Arc::clone(&hub.heavy).acquire_owned().await else { return "kept" };
-    hub.metrics.decodes.with_label_values(&["compaction"]).inc();
-    let (store, read) = (Arc::clone(&hub.store), key.clone());
-    let work = move || {
-        let stored = store.read(&read)?;
-        let snapshot =
-            stored.map(|stored| snapshot(&stored).map(|snapshot| (stored.summary.next, snapshot))).transpose();
-        drop(permit);
-        snapshot
-    };
+/// Puts a snapshot on disk, or does what there is to do instead; says what became of it.
+async fn keep(hub: &Arc<Hub>, key: Key, joined: Result<Option<(u64, Snapshot)>, Kept>) -> &'static str {
     let document = key.document;
-    let (before, snapshot) = match spawn_blocking(work).await {
-        Ok(Ok(Some(snapshot))) => snapshot,
-        Ok(Ok(None)) => return "kept",
-        Ok(Err(Kept::Store(error))) => {
-            tracing::error!(%document, "cannot compact a document, which stays as it is: {error}");
+    let (before, snapshot) = match joined {
+        Ok(Some(joined)) => joined,
+        Ok(None) => return "kept",
+        Err(Kept::Store(error)) => {
+            hub.refusals.say(|| tracing::error!(%document, "cannot compact a document, which stays as it is: {error}"));
             return "kept";
         }
-        // It panicked, or came out different.
-        Ok(Err(Kept::Suspect)) | Err(_) => {
-            if let Some(door) = hub.document(key) {
+        Err(Kept::Suspect) => {
+            if let Some(door) = hub.document(&key) {
                 drop(door.send(Mail::Suspect).await);
             }
             return "suspect";
         }
     };
-    match hub.writer.commit(Write::Compact { key: key.clone(), before, snapshot }).await {
+    match hub.writer.commit(Write::Compact { key, before, snapshot }).await {
         Ok(()) => "compacted",
         Err(_) => "not_written",
     }
 }
 
-/// The document in one chunk that was seen to be the same.
-fn snapshot(stored: &Stored) -> Result<Snapshot, Kept> {
+/// The document in one chunk that was seen to be the same, and the number that was next when it was read. Blocks.
+fn join(store: &dyn Store, key: &Key) -> Result<Option<(u64, Snapshot)>, Kept> {
+    let Some(stored) = store.read(key)? else { return Ok(None) };
     let document = Automerge::load(&stored.chunks.concat()).map_err(|_| Kept::Suspect)?;
     if document.get_heads() != stored.summary.heads {
         return Err(Kept::Suspect);
     }
     let chunk = sift::saved(&document).ok_or(Kept::Suspect)?;
-    Ok(Snapshot { chunk: chunk.into(), sealed: Sealed::of(&document) })
+    Ok(Some((stored.summary.next, Snapshot { chunk: chunk.into(), sealed: Sealed::of(&document) })))
 }

@@ -19,7 +19,7 @@ use crate::{
     ports::Gatekeeper,
     rate::Rates,
     socket::Link,
-    store::{Key, Store, Writer},
+    store::{Key, Readers, Store, Writer},
     throttle::Throttle,
 };
 
@@ -40,6 +40,7 @@ pub(crate) struct Hub {
     pub(crate) peer: String,
     pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) readers: Readers,
     pub(crate) writer: Writer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) refusals: Arc<Throttle>,
@@ -79,13 +80,19 @@ pub(crate) enum Full {
 
 impl Hub {
     /// A hub without documents, and where documents that need a compaction arrive.
-    pub(crate) fn new(cx: Context, shared: &Shared, writer: Writer) -> (Arc<Self>, mpsc::Receiver<Key>) {
+    pub(crate) fn new(
+        cx: Context,
+        shared: &Shared,
+        readers: Readers,
+        writer: Writer,
+    ) -> (Arc<Self>, mpsc::Receiver<Key>) {
         let (compactions, queue) = mpsc::channel(COMPACTIONS);
         let hub = Self {
             cx,
             peer: format!("kube-{}", shared.store.storage_id()),
             config: shared.config.subscribe(),
             store: Arc::clone(&shared.store),
+            readers,
             writer,
             metrics: Arc::clone(&shared.metrics),
             refusals: Arc::clone(&shared.refusals),

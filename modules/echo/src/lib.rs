@@ -76,6 +76,7 @@ pub mod store;
 pub mod tail;
 mod throttle;
 mod upgrade;
+mod upkeep;
 pub mod wire;
 
 use std::{
@@ -92,7 +93,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     hub::Hub,
     metrics::Metrics,
-    store::{Disk, Store, Writer},
+    store::{Disk, Readers, Store, Writer},
     throttle::Throttle,
 };
 
@@ -106,7 +107,7 @@ pub use rate::Rate;
 /// The peer.
 pub struct Echo {
     shared: Arc<Shared>,
-    /// Held by the thread that commits: the one of a fallen run ends before the next begins.
+    /// Held by the threads that use the store: those of a fallen run end before the next begins.
     lease: Arc<Semaphore>,
 }
 
@@ -184,14 +185,16 @@ impl Module for Echo {
     const NAME: &'static str = "echo";
 
     async fn run(&self, cx: Context) -> Result<(), Error> {
-        let lease = Arc::clone(&self.lease).acquire_owned().await.expect("the lease is never closed");
+        let lease = Arc::new(Arc::clone(&self.lease).acquire_owned().await.expect("the lease is never closed"));
         let shared = &self.shared;
         let (health, mut healthy) = watch::channel(Ok(()));
         let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
+        let readers = Readers::start(&store, &lease).map_err(Error::Thread)?;
         let writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
-        let (hub, compactions) = Hub::new(cx.clone(), shared, writer);
+        let (hub, compactions) = Hub::new(cx.clone(), shared, readers, writer);
         cx.spawn(compaction::run(Arc::clone(&hub), compactions));
         cx.spawn(mirror::run(Arc::clone(&hub)));
+        cx.spawn(upkeep::run(Arc::clone(&hub)));
         shared.set_hub(Some(Arc::clone(&hub)));
         // However this ends, nobody finds a hub whose tasks are gone.
         let open = Open { shared, hub };

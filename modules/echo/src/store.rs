@@ -24,6 +24,7 @@
 //!
 //! *The port rule*: every method can fail, and what failed is not assumed to be on disk, nor to be missing from it.
 mod disk;
+mod readers;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc};
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use crate::{sealed::Sealed, wire::DocumentId};
 
 pub use disk::Disk;
+pub(crate) use readers::Readers;
 pub(crate) use writer::{Health, Writer};
 
 /// The space of everyone whom `access = "open"` lets in.
@@ -165,6 +167,17 @@ impl Write {
     }
 }
 
+/// A document whose tail is long for its snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgrown {
+    /// Its place in the order of the store.
+    pub place: u64,
+    /// The document.
+    pub key: Key,
+    /// Bytes of its snapshot and tail.
+    pub bytes: u64,
+}
+
 /// Keeps documents. Every method blocks, and may be called from any thread.
 pub trait Store: Send + Sync + 'static {
     /// The UUID that other peers know this store by; the same in every run.
@@ -213,6 +226,19 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The database could not be written; the mark may be there or not.
     fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error>;
+
+    /// Documents whose tail has more than a quarter of the bytes of the snapshot and is worth a compaction: at most `most`, in
+    /// the order of the store, after a place in it.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error>;
+
+    /// Does a part of what commits leave to be done later, without holding them up for long; says whether that was all.
+    ///
+    /// # Errors
+    /// The database could not be written.
+    fn tidy(&self) -> Result<bool, Error>;
 }
 
 /// Why the store did not do as asked.

@@ -109,7 +109,7 @@ impl Meter {
 
 /// Waits until a server does nothing for a moment: longer than any of those measured waits to do what it put off.
 async fn rest(pid: u32) -> Result<Cpu> {
-    const MOMENT: Duration = Duration::from_millis(300);
+    const MOMENT: Duration = Duration::from_millis(800);
     const PATIENCE: Duration = Duration::from_secs(60);
     let begun = Instant::now();
     let mut before = Cpu::of(pid)?;
@@ -126,12 +126,19 @@ async fn rest(pid: u32) -> Result<Cpu> {
 
 /// Memory of a process and its children, in bytes; shared pages are shared out.
 pub(crate) fn memory(pid: u32) -> Result<u64> {
-    let pss = |pid: u32| -> Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("smaps_rollup")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
-    };
-    family(pid)?.into_iter().map(pss).sum()
+    family(pid)?.into_iter().map(|pid| kibibytes(pid, "smaps_rollup", "Pss:")).sum()
+}
+
+/// Memory of a process alone, in bytes, shared pages counted whole.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    kibibytes(pid, "status", "VmRSS:")
+}
+
+fn kibibytes(pid: u32, file: &str, name: &str) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{file} has no {name}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
 }
 
 fn family(pid: u32) -> Result<Vec<u32>> {

@@ -2,7 +2,7 @@
 //!
 //! # What it does
 //! Two suites, each a list of servers and a list of workloads. *Files*: nginx and KUBE on the same files with the same
-//! certificate, loaded with `wrk` and `h2load`. *Sync*: the sync server of the automerge-repo project and KUBE, over
+//! certificate, loaded with `wrk` and `h2load`. *Sync*: the sync server of the automerge-repo project, samod and KUBE, over
 //! plain WebSocket, with clients that replay changes made beforehand. It reports the server's CPU time for one request,
 //! change or document, as the kernel's scheduler counts it, and memory.
 //!
@@ -20,6 +20,7 @@
 //!   checks/      what makes a `Checked`
 //!   peer/        the clients of a sync server: frames, documents written beforehand, those who replay them
 //!   report/      medians and ranges; how well two reports agree
+//!   crowd        a server that is full, measured by itself
 //!
 //!   for round, once the machine is quiet:
 //!       for workload, for server:   start -> warm up -> at rest -> load -> at rest -> check -> stop
@@ -35,6 +36,7 @@
 
 mod checks;
 mod cpu;
+mod crowd;
 mod machine;
 mod peer;
 mod report;
@@ -50,7 +52,7 @@ use crate::{
     checks::files::Files,
     machine::Surroundings,
     report::Figures,
-    servers::{Named, automerge_repo, cheats, kube, nginx},
+    servers::{Named, automerge_repo, cheats, kube, nginx, samod},
     workloads::{Workload, change::Change, cold::Cold, fan_out::FanOut, files::Requests, pairs::Pairs},
 };
 
@@ -80,9 +82,14 @@ struct Options {
 enum Command {
     /// Says how far apart the ratios of two reports are.
     Compare { one: PathBuf, other: PathBuf },
+    /// Fills a KUBE with documents and clients, and says how it fares; about 20 minutes.
+    Crowd(crowd::Crowd),
     /// Is a sync server that cheats.
     #[command(hide = true)]
     Cheat { keeps: String, port: u16 },
+    /// Serves a folder with samod.
+    #[command(hide = true)]
+    Samod { folder: PathBuf, port: u16 },
 }
 
 fn main() -> Result<()> {
@@ -94,7 +101,9 @@ fn main() -> Result<()> {
             print!("{}", report::compare(&read(one)?, &read(other)?)?);
             Ok(())
         }
+        Some(Command::Crowd(crowd)) => crowd.run(),
         Some(Command::Cheat { keeps, port }) => cheats::run(keeps, *port),
+        Some(Command::Samod { folder, port }) => samod::run(folder, *port),
     }
 }
 
@@ -114,10 +123,10 @@ fn bench(options: &Options) -> Result<()> {
     let served = run(&servers, requests, options, &mut around)?;
     drop(servers);
 
-    let servers = [automerge_repo::SYNC, kube::SYNC];
+    let servers = [automerge_repo::SYNC, samod::SYNC, kube::SYNC];
     let synced: Vec<Box<dyn Workload<_>>> = vec![
-        Box::new(Change::new(64, 100)?),
-        Box::new(Change::new(16, 300)?),
+        Box::new(Change::new(64, 250)?),
+        Box::new(Change::new(16, 700)?),
         Box::new(Cold::new(options.documents)?),
         Box::new(FanOut::new(options.readers)?),
         Box::new(Pairs::new(200)?),
@@ -202,12 +211,12 @@ Requests over TLS. Every file was fetched and compared before and after every lo
 ";
 
 const SYNC: &str = "\
-automerge-repo clients over plain WebSocket, which both servers offer on `localhost`: TLS is in no figure here. Every
+automerge-repo clients over plain WebSocket, which all servers offer on `localhost`: TLS is in no figure here. Every
 load begins with a fresh server that was warmed up, but for the cold documents, and CPU time is counted until the server
-is at rest again, so that what it writes later counts as well. After every load a fresh client fetched all documents,
-which were what had been written.
+is at rest again, so that what it writes later counts as well; only KUBE's compaction, a minute later, does not. After
+every load a fresh client fetched all documents, which were what had been written.
 
 A change adds an item to a list. KUBE acknowledges it when it is on disk, flushed; its documents were compared once more
-after `kill -9` and a restart. automerge-repo-sync-server acknowledges what it has in memory and writes files later,
-unflushed: its times on the clock are without the disk, KUBE's are with it, which took what `disk` above says.
+after `kill -9` and a restart. automerge-repo-sync-server and samod acknowledge what they have in memory and write files
+later, unflushed: their times on the clock are without the disk, KUBE's are with it, which took what `disk` above says.
 ";

@@ -5,6 +5,7 @@ pub(crate) mod wire;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt::Debug,
     future::poll_fn,
     net::Ipv4Addr,
     sync::atomic::{AtomicU8, Ordering},
@@ -20,6 +21,7 @@ use automerge::{
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
@@ -31,10 +33,15 @@ use wire::Frame;
 /// How long a server may take for something that takes a moment.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What a WebSocket goes over.
+trait Stream: AsyncRead + AsyncWrite + Debug + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Debug + Unpin> Stream for S {}
+
 /// A connection that has joined. It keeps no documents and works out nothing: it sends what it is given.
 #[derive(Debug)]
 pub(crate) struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Stream>>,
     /// Frames that go out while the next one is waited for.
     queue: VecDeque<Bytes>,
     name: String,
@@ -48,10 +55,26 @@ impl Client {
         // Clients have addresses of their own, and so they have here: no limit for one address is met.
         static CLIENTS: AtomicU8 = AtomicU8::new(0);
         let own = 2 + CLIENTS.fetch_add(1, Ordering::Relaxed) % 250;
+        let stream = Self::connect(Ipv4Addr::new(127, 0, 0, own), port).await?;
+        Self::join_over(stream, port, name).await
+    }
+
+    /// Connects from an address.
+    pub(crate) async fn connect(from: Ipv4Addr, port: u16) -> Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
-        socket.bind((Ipv4Addr::new(127, 0, 0, own), 0).into())?;
+        socket.bind((from, 0).into())?;
         let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
         stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Joins over a connection.
+    pub(crate) async fn join_over(
+        stream: impl AsyncRead + AsyncWrite + Debug + Unpin + 'static,
+        port: u16,
+        name: String,
+    ) -> Result<Self> {
+        let stream: Box<dyn Stream> = Box::new(stream);
         let (socket, _) = client_async(format!("ws://sync.localhost:{port}/"), stream).await?;
         let mut client = Self { socket, queue: VecDeque::new(), name, server: String::new() };
         client.send(wire::join(&client.name)?);

@@ -3,6 +3,7 @@ pub(crate) mod automerge_repo;
 pub(crate) mod cheats;
 pub(crate) mod kube;
 pub(crate) mod nginx;
+pub(crate) mod samod;
 
 use std::{
     fmt, fs,
@@ -31,7 +32,7 @@ pub(crate) trait Named {
 pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(mut command: Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self> {
         let log = fs::File::create(log)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(Self(command.spawn().with_context(|| format!("cannot run {command:?}"))?))

@@ -3,23 +3,23 @@ use std::{mem, ops::Range, sync::Arc};
 
 use automerge::{ChangeHash, sync::Message};
 use bytes::Bytes;
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 
-use super::{Actor, BEHIND, Ephemeral, Seat, Turn, damaged, stopping};
+use super::{Actor, BEHIND, Ephemeral, Seat, Turn, damaged};
 use crate::{
     peer::{self, Answer, Fresh, Reply},
     refused::Refused,
     replica::Replica,
     socket::Link,
-    store::Recent,
+    store::{Recent, Stored},
     wire,
 };
 
 impl Actor {
     /// Tells the peers what they do not know: those that sent something, and all if something is new.
-    pub(super) async fn answer(&mut self, before: &[ChangeHash], turn: &Turn) {
+    pub(super) async fn answer(&mut self, before: &[ChangeHash], turn: &mut Turn) {
         let is_new = turn.saved > 0;
-        let mut cache = Cache::default();
+        let mut cache = Cache { stored: turn.stored.take(), ..Cache::default() };
         let ids: Vec<u64> =
             if is_new { self.seats.keys().copied().collect() } else { turn.touched.iter().copied().collect() };
         for id in ids {
@@ -63,11 +63,10 @@ impl Actor {
         if let Some(data) = &cache.whole {
             return Ok(data.clone());
         }
-        self.hub.metrics.reads.with_label_values(&["serve"]).inc();
-        let (hub, key) = (Arc::clone(&self.hub), self.key.clone());
-        let read = move || hub.store.read(&key);
-        let stored = spawn_blocking(read).await.map_err(|_| stopping())?.map_err(|error| self.unreadable(&error))?;
-        let stored = stored.unwrap_or_default();
+        let stored = match cache.stored.take().filter(|stored| stored.summary.heads == self.heads) {
+            Some(stored) => stored,
+            None => self.read("serve").await?.unwrap_or_default(),
+        };
         let data: Bytes = peer::message(&stored.summary.heads, stored.chunks, true).encode().into();
         cache.whole = Some(data.clone());
         Ok(data)
@@ -128,10 +127,11 @@ impl Actor {
 
     /// What `automerge` would tell a peer that understands no document chunks.
     async fn ask(&mut self, id: u64) -> Result<Option<Bytes>, Refused> {
+        let past = self.past("old_client").await?;
         let Some(seat) = self.seats.get_mut(&id) else { return Ok(None) };
-        let (mut peer, past) = (mem::take(&mut seat.peer), self.past());
+        let mut peer = mem::take(&mut seat.peer);
         let work = move || {
-            let asked = std::panic::AssertUnwindSafe(|| Ok(peer.ask(&past.decode("old_client")?)));
+            let asked = std::panic::AssertUnwindSafe(|| Ok(peer.ask(&past.decode()?)));
             let message = std::panic::catch_unwind(asked);
             (message, peer)
         };
@@ -218,7 +218,7 @@ impl Actor {
         }
         if !turn.touched.is_empty() {
             let heads = self.heads.clone();
-            self.answer(&heads, &turn).await;
+            self.answer(&heads, &mut turn).await;
         }
         self.settle();
     }
@@ -230,6 +230,7 @@ struct Cache {
     heads: Option<Bytes>,
     fresh: Option<Bytes>,
     whole: Option<Bytes>,
+    stored: Option<Stored>,
     recent: Option<Recent>,
 }
 

@@ -13,7 +13,7 @@ use std::{
 use automerge::{ActorId, ChangeHash};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
 
-use super::{Error, Key, Mark, Marks, Recent, Store, Stored, Summary, Write};
+use super::{Error, Key, Mark, Marks, Outgrown, Recent, Store, Stored, Summary, Write};
 use crate::{sealed::Sealed, wire::DocumentId};
 
 /// The version of the format that is read and written here.
@@ -26,8 +26,14 @@ const FILE: &str = "documents.db";
 const READERS: usize = 4;
 /// How much of the database one of those keeps in memory, in KiB.
 const READER_CACHE: usize = 1 << 10;
-/// Pages of the log from which on a commit moves them into the database: 4 MiB.
-const CHECKPOINT: u32 = 1000;
+/// Pages of the log from which on a commit moves those into the database that were not moved beside: 32 MiB.
+const CHECKPOINT: u32 = 8000;
+/// Free pages that are kept, beside a tenth of all: they are soon used again. 4 MiB.
+const SPARE: u32 = 1000;
+/// Most free pages that are given back at once, while commits wait: 1 MiB.
+const SHRINK: u32 = 256;
+/// Bytes of a tail that are not worth a compaction.
+const SHORT_TAIL: u32 = 512;
 
 /// A database in one file, with its log beside it.
 pub struct Disk {
@@ -73,19 +79,21 @@ impl Disk {
 
     /// Reads with a connection of its own, all at one moment.
     fn reading<T>(&self, read: impl FnOnce(&Reader<'_>) -> Result<T, Fault>) -> Result<T, Error> {
-        let idle = lock(&self.readers).pop();
-        let read = || -> Result<(T, Connection), Fault> {
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => connect(&self.path, READER_CACHE, true)?,
-            };
+        let read = |connection: &mut Connection| -> Result<T, Fault> {
             let moment = connection.transaction()?;
-            let result = read(&Reader(&moment))?;
-            drop(moment);
-            Ok((result, connection))
+            read(&Reader(&moment))
         };
-        let (result, connection) =
-            read().map_err(|fault| Error::Read { path: self.path.clone(), reason: fault.to_string() })?;
+        self.beside(read).map_err(|fault| Error::Read { path: self.path.clone(), reason: fault.to_string() })
+    }
+
+    /// Does something with a connection of its own; one that failed is not used again.
+    fn beside<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+        let idle = lock(&self.readers).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.path, READER_CACHE, true)?,
+        };
+        let result = work(&mut connection)?;
         let mut readers = lock(&self.readers);
         if readers.len() < READERS {
             readers.push(connection);
@@ -112,6 +120,23 @@ impl Disk {
             }
             Error::Write { path: self.path.clone(), reason: fault.to_string() }
         })
+    }
+
+    /// Moves what was committed from the log into the database, and gives free pages back; says whether that was all.
+    fn tidy_up(&self) -> Result<bool, Fault> {
+        let (pages, free) = self.beside(|connection| {
+            // Not waited for by anyone, nor waiting for anyone.
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()))?;
+            let count = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+            Ok((count("page_count")?, count("freelist_count")?))
+        })?;
+        if free <= SPARE + pages / 10 {
+            return Ok(true);
+        }
+        if let Some(writer) = &*lock(&self.writer) {
+            writer.connection.pragma(None, "incremental_vacuum", SHRINK, |_| Ok(()))?;
+        }
+        Ok(false)
     }
 }
 
@@ -161,6 +186,14 @@ impl Store for Disk {
 
     fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error> {
         self.writing(|writer| writer.mark(space, peer, mark))
+    }
+
+    fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error> {
+        self.reading(|reader| reader.outgrown(after, most))
+    }
+
+    fn tidy(&self) -> Result<bool, Error> {
+        self.tidy_up().map_err(|fault| Error::Write { path: self.path.clone(), reason: fault.to_string() })
     }
 }
 
@@ -229,6 +262,23 @@ impl Reader<'_> {
         Ok(Some((id, summary)))
     }
 
+    fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Fault> {
+        let mut query = self.0.prepare_cached(
+            "SELECT documents.id, name, document, snapshot + tail FROM documents JOIN spaces ON spaces.id = documents.space
+             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 ORDER BY documents.id LIMIT ?",
+        )?;
+        let row = |row: &Row<'_>| {
+            let key = Key { space: row.get::<_, String>(1)?.into(), document: DocumentId(row.get(2)?) };
+            Ok(Outgrown {
+                place: row.get::<_, i64>(0)?.cast_unsigned(),
+                key,
+                bytes: row.get::<_, i64>(3)?.cast_unsigned(),
+            })
+        };
+        let rows = query.query_map(params![after.cast_signed(), SHORT_TAIL, most as i64], row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     fn snapshot(&self, id: i64) -> Result<Option<Vec<u8>>, Fault> {
         let mut query = self.0.prepare_cached("SELECT chunk, sum FROM snapshots WHERE id = ?")?;
         query.query_row([id], checked).optional()?.map(|row| row.ok_or(Fault::Checksum("a snapshot"))).transpose()
@@ -294,7 +344,7 @@ impl Writer {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
-            connection.pragma_update(None, "journal_size_limit", 4 * CHECKPOINT * 4096)?;
+            connection.pragma_update(None, "journal_size_limit", CHECKPOINT * 4096)?;
             if is_new {
                 connection.execute_batch(SCHEMA)?;
                 connection.execute("INSERT INTO about VALUES ('storage-id', ?)", [new_storage_id()])?;

@@ -45,7 +45,7 @@ impl Writer {
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
         health: watch::Sender<Health>,
-        lease: OwnedSemaphorePermit,
+        lease: Arc<OwnedSemaphorePermit>,
     ) -> io::Result<Self> {
         let (queue, requests) = sync_channel(ROOM);
         let (commits, written) = watch::channel(());

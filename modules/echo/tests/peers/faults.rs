@@ -10,7 +10,7 @@ use std::{
 
 use kube_contract::Health;
 use kube_echo::{
-    store::{Disk, Error, Key, Mark, Marks, Recent, Store, Stored, Summary, Write},
+    store::{Disk, Error, Key, Mark, Marks, Outgrown, Recent, Store, Stored, Summary, Write},
     wire::DocumentId,
 };
 use tokio::time::timeout;
@@ -96,6 +96,15 @@ impl Store for Faulty {
             return Err(Error::Write { path: "documents.db".into(), reason: "No space left on device".to_owned() });
         }
         self.disk.commit(writes)
+    }
+
+    fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error> {
+        self.reading()?;
+        self.disk.outgrown(after, most)
+    }
+
+    fn tidy(&self) -> Result<bool, Error> {
+        self.disk.tidy()
     }
 }
 

@@ -9,6 +9,8 @@ use automerge::{
 use bytes::Bytes;
 use minicbor::{Decoder, Encoder, data::Type};
 
+use super::history::Made;
+
 /// What a server sent.
 #[derive(Debug)]
 pub(crate) enum Frame<'a> {
@@ -136,6 +138,14 @@ pub(crate) fn brings(before: ChangeHash, change: ChangeHash, chunk: &[u8]) -> Ve
     // The filter is for what was made since: a client does not want its own change back.
     let have = Have { last_sync: vec![before], bloom: BloomFilter::from_hashes([change].iter()) };
     message(vec![change], have, vec![chunk.to_vec()], MessageVersion::V2)
+}
+
+/// The message of a client that wrote a document that the server does not have.
+pub(crate) fn brings_all(changes: &[Made]) -> Vec<u8> {
+    let hashes: Vec<_> = changes.iter().map(|made| made.hash).collect();
+    let have = Have { last_sync: Vec::new(), bloom: BloomFilter::from_hashes(hashes.iter()) };
+    let chunks = changes.iter().map(|made| made.chunk.clone()).collect();
+    message(hashes.last().copied().into_iter().collect(), have, chunks, MessageVersion::V2)
 }
 
 /// The message of a client that has everything up to `change`, and so has the server.

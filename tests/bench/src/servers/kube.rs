@@ -15,31 +15,56 @@ pub(crate) const PROGRAM: &str = match option_env!("KUBE_BIN") {
 const NAME: &str = "KUBE";
 
 /// Serves documents over plain HTTP, as it does on `localhost`.
-pub(crate) const SYNC: SyncServer =
-    SyncServer { name: NAME, keeps: true, command: |folder, port| command(folder, port, free_port()?, "") };
+pub(crate) const SYNC: SyncServer = SyncServer {
+    name: NAME,
+    keeps: true,
+    command: |folder, port| command(folder, &Ports { http: port, ..Ports::free()? }, ""),
+};
+
+/// Where it listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) http: u16,
+    pub(crate) https: u16,
+    pub(crate) metrics: u16,
+}
+
+impl Ports {
+    fn free() -> Result<Self> {
+        Ok(Self { http: free_port()?, https: free_port()?, metrics: free_port()? })
+    }
+}
+
+/// Serves documents over HTTP and HTTPS.
+pub(crate) fn both(folder: &Path, files: &Files) -> Result<(Command, Ports)> {
+    let ports = Ports::free()?;
+    Ok((command(folder, &ports, &tls(files))?, ports))
+}
 
 /// Serves files as the app at its domain, with the certificate that the others have.
 pub(crate) fn files(files: &Files) -> Result<FileServer> {
     let folder = machine::folder()?;
-    let port = free_port()?;
-    let tls = TLS
-        .replace("CERTIFICATE", &files.certificate().display().to_string())
-        .replace("KEY", &files.key().display().to_string());
+    let ports = Ports::free()?;
     let app = folder.path().join("data/apps/files");
     fs::create_dir_all(&app)?;
     for name in files.names() {
         fs::copy(files.folder().join(name), app.join(name))?;
     }
-    let command = command(folder.path(), free_port()?, port, &tls)?;
-    FileServer::start(NAME, command, port, folder, files)
+    let command = command(folder.path(), &ports, &tls(files))?;
+    FileServer::start(NAME, command, ports.https, folder, files)
 }
 
-fn command(folder: &Path, http: u16, https: u16, tables: &str) -> Result<Command> {
+fn tls(files: &Files) -> String {
+    TLS.replace("CERTIFICATE", &files.certificate().display().to_string())
+        .replace("KEY", &files.key().display().to_string())
+}
+
+fn command(folder: &Path, ports: &Ports, tables: &str) -> Result<Command> {
     ensure!(Path::new(PROGRAM).exists(), "{PROGRAM} is not built");
     let config = CONFIG
-        .replace("HTTPS", &https.to_string())
-        .replace("HTTP", &http.to_string())
-        .replace("METRICS", &free_port()?.to_string());
+        .replace("HTTPS", &ports.https.to_string())
+        .replace("HTTP", &ports.http.to_string())
+        .replace("METRICS", &ports.metrics.to_string());
     let file = folder.join("kube.toml");
     fs::write(&file, config + tables)?;
     let mut command = pinned(Core::Server, PROGRAM);

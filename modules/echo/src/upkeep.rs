@@ -1,0 +1,31 @@
+//! What the store needs beside commits: that what was committed gets to its place.
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::spawn_blocking, time::sleep};
+
+use crate::hub::Hub;
+
+/// How often, if something was committed.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Tidies the store up until the module stops.
+pub(crate) async fn run(hub: Arc<Hub>) {
+    let mut tidied = 0;
+    loop {
+        tokio::select! {
+            () = hub.cx.stopped() => return,
+            () = sleep(EVERY) => {}
+        }
+        let commits = hub.metrics.commit_writes.get_sample_count();
+        if commits == tidied {
+            continue;
+        }
+        let store = Arc::clone(&hub.store);
+        match spawn_blocking(move || store.tidy()).await {
+            Ok(Ok(is_done)) => tidied = if is_done { commits } else { 0 },
+            // Commits do the same when it is late.
+            Ok(Err(error)) => hub.refusals.say(|| tracing::warn!("cannot tidy up: {error}")),
+            Err(_) => return,
+        }
+    }
+}
