@@ -1,10 +1,15 @@
 //! Two KUBEs, or three, that hold the same documents.
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use kube_contract::Health;
-use kube_echo::{Access, Config, Mirror};
+use kube_echo::{Access, Config, Mirror, wire::DocumentId};
 
-use crate::harness::{Client, Server, config, document};
+use crate::harness::{Client, Server, config, document, new_document};
 
 const TOKEN: &str = "mirror-token";
 
@@ -332,4 +337,73 @@ async fn one_that_names_itself_and_one_that_is_not_there_harm_nothing() {
     assert!(server.board().now().iter().all(|report| report.health == Health::Ready));
     create(&server, "alice", 0..3).await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_large_document_only_what_is_new_is_sent() {
+    let mut pair = Pair::start().await;
+    let mut alice = Client::join(&pair.one, "alice").await;
+    alice.create(document(1), "first").await;
+    for number in 0..30 {
+        // Text that does not compress: the document is long.
+        let text: String = (0..60).map(|_| new_document().get_actor().to_hex_string()).collect();
+        alice.put(document(1), &format!("{number} {text}")).await;
+        alice.until_stored(document(1)).await;
+    }
+    for server in [&pair.one, &pair.other] {
+        server.until("a snapshot", |server| server.metric("kube_echo_compactions_total", "compacted") >= 1.0).await;
+    }
+    stored(&pair.other, 31.0).await;
+    let mut costs = Vec::new();
+    for round in 0..5 {
+        pair = pair.outage(async |_| {}).await;
+        connected(&pair.one).await;
+        let bytes = |pair: &Pair| {
+            pair.one.metric("kube_echo_sent_bytes_total", "") + pair.other.metric("kube_echo_sent_bytes_total", "")
+        };
+        let before = bytes(&pair);
+        let changes = pair.other.metric("kube_echo_changes_stored_total", "");
+        alice.put(document(1), &format!("new {round}")).await;
+        alice.until_stored(document(1)).await;
+        stored(&pair.other, changes + 1.0).await;
+        costs.push(bytes(&pair) - before);
+    }
+    // A tail that was sealed since it was read into memory costs the whole document, once.
+    costs.sort_by(f64::total_cmp);
+    assert!(costs[2] < 16384.0, "{costs:?} bytes");
+    pair.one.stop().await;
+    has(&pair.other, "new 4", 1..2).await;
+    pair.other.stop().await;
+}
+
+#[tokio::test]
+async fn many_documents_are_brought_along_without_all_being_open() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let other = Server::start(&config(folders[1].path())).await;
+    other.tokens.give_mirror(TOKEN, "default");
+    let mut bob = Client::join(&other, "bob").await;
+    let id = |number: u16| DocumentId([&number.to_be_bytes()[..], &[7; 14]].concat().try_into().unwrap());
+    for number in 0..3000 {
+        bob.create(id(number), "bob").await;
+    }
+    for number in 0..3000 {
+        bob.until_stored(id(number)).await;
+    }
+    bob.leave().await;
+    let one = Server::start(&naming(folders[0].path(), other.address)).await;
+    let most = AtomicU64::new(0);
+    one.until("all", |one| {
+        most.fetch_max(one.metric("kube_echo_documents", "") as u64, Ordering::Relaxed);
+        one.metric("kube_echo_changes_stored_total", "") == 3000.0
+    })
+    .await;
+    assert!(most.into_inner() < 2500, "as many open as there are");
+    one.until("few open", |one| one.metric("kube_echo_documents", "") <= 1024.0).await;
+    other.stop().await;
+    let mut carol = Client::join(&one, "carol").await;
+    for number in [0, 1, 1500, 2999] {
+        carol.request(id(number)).await;
+        carol.until_has(id(number), "bob").await;
+    }
+    one.stop().await;
 }
