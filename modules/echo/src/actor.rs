@@ -1,5 +1,6 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
+mod heads;
 mod mirrors;
 
 use std::{
@@ -17,10 +18,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::heads::Gossip;
 use crate::{
     counted::Counted,
     ephemeral::Sessions,
     follow::Pending,
+    gossip::Heads,
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
@@ -80,6 +83,10 @@ pub(crate) enum What {
     },
     /// Something to pass on.
     Ephemeral(Ephemeral),
+    /// The peer wants to hear of these storage ids too.
+    Subscribed(Arc<[Arc<str>]>),
+    /// The peer knows what others have stored.
+    Heads(Vec<Heads>),
     /// The peer, another KUBE, is to be offered the document.
     Offer(Pending),
     /// The peer, another KUBE, does not have the document that it was asked for.
@@ -142,6 +149,7 @@ struct Actor {
     /// Whether only other KUBEs have come, of which many walk by.
     is_brief: bool,
     sessions: Sessions,
+    gossip: Gossip,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -170,6 +178,8 @@ struct Seat {
     is_asked: bool,
     /// Waits for it to have the document.
     pending: Option<Pending>,
+    /// When its heads moved, in milliseconds since 1970.
+    moved: u64,
 }
 
 /// What one batch did so far.
@@ -200,6 +210,7 @@ impl Actor {
             is_awaited: false,
             is_brief: true,
             sessions: Sessions::default(),
+            gossip: Gossip::default(),
         }
     }
 
@@ -226,12 +237,15 @@ impl Actor {
             self.is_brief &= link.kube.is_some();
             match what {
                 What::Left => {
-                    self.seats.remove(&link.id);
+                    let seat = self.seats.remove(&link.id);
+                    self.left(seat);
                     if let Some((replica, _)) = &mut self.replica {
                         replica.forget(link.id);
                     }
                 }
                 What::Ephemeral(message) => self.relay(&link, &message),
+                What::Subscribed(added) => self.subscribed(&link, Some(&added)),
+                What::Heads(heads) => self.heard(&link, &heads),
                 What::Offer(pending) if opened.is_ok() => self.offer(&link, pending),
                 // Tried again with the next connection.
                 What::Offer(_) => {}
@@ -337,6 +351,7 @@ impl Actor {
     ) -> Result<(), Refused> {
         let ours = turn.heads.as_ref().unwrap_or(&self.heads);
         let mut peer = self.seats.get_mut(&link.id).map(|seat| mem::take(&mut seat.peer)).unwrap_or_default();
+        let has_moved = peer.heads() != Some(&message.head.heads);
         if !message.has_changes() && !Peer::needs_tail(ours, &message.head) {
             peer.receive(ours, |_| false, message.head);
         } else {
@@ -363,6 +378,7 @@ impl Actor {
             peer = received;
         }
         let nothing = turn.heads.as_ref().unwrap_or(&self.heads).is_empty();
+        let is_new = !self.seats.contains_key(&link.id);
         let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link));
         (seat.peer, seat.is_asked) = (peer, false);
         if request && nothing {
@@ -371,6 +387,12 @@ impl Actor {
             if link.kube.is_none() {
                 self.ask_mirrors();
             }
+        }
+        if has_moved {
+            self.moved(link.id);
+        }
+        if is_new {
+            self.subscribed(link, None);
         }
         Ok(())
     }

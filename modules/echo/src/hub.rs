@@ -15,6 +15,7 @@ use crate::{
     Shared,
     actor::{self, Mail},
     config::Config,
+    gossip,
     metrics::Metrics,
     ports::Gatekeeper,
     rate::Rates,
@@ -49,6 +50,8 @@ pub(crate) struct Hub {
     /// One permit for each large document that is decoded or encoded.
     pub(crate) heavy: Arc<Semaphore>,
     pub(crate) compactions: mpsc::Sender<Key>,
+    /// Room for what is remembered of the heads that others have stored, in bytes.
+    pub(crate) gossip: Arc<Semaphore>,
     /// The connections to other KUBEs that mirror a space.
     pub(crate) mirrors: watch::Sender<Vec<Arc<Link>>>,
     admitted: Arc<Mutex<Admitted>>,
@@ -100,6 +103,7 @@ impl Hub {
             rates: Rates::default(),
             heavy: Arc::new(Semaphore::new(HEAVY)),
             compactions,
+            gossip: Arc::new(Semaphore::new(gossip::ROOM)),
             mirrors: watch::Sender::default(),
             admitted: Arc::default(),
             links: AtomicU64::new(0),

@@ -84,6 +84,11 @@ impl Peer {
         self.state.their_heads.as_ref().is_some_and(|heads| !heads.is_empty())
     }
 
+    /// The heads that it said it has.
+    pub(crate) fn heads(&self) -> Option<&[ChangeHash]> {
+        self.state.their_heads.as_deref()
+    }
+
     /// Whether the peer has all that we have, and asks for nothing else.
     pub(crate) fn is_level(&self, ours: &[ChangeHash]) -> bool {
         let state = &self.state;

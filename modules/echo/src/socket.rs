@@ -24,6 +24,7 @@ use crate::{
     admission,
     config::Config,
     follow::{self, Offer},
+    gossip::{Heads, Subscriptions},
     hub::Hub,
     intake,
     outbox::{Close, Next, Outbox},
@@ -57,6 +58,10 @@ pub(crate) struct Link {
     pub(crate) outbox: Arc<Outbox>,
     /// Room for its changes that lack others, in bytes.
     pub(crate) waiting: Arc<Semaphore>,
+    /// Names its storage over connections, if it has one.
+    pub(crate) storage_id: Option<Arc<str>>,
+    /// The storage ids whose heads it wants to hear of.
+    pub(crate) subscriptions: Subscriptions,
     /// Which KUBE it is, if it is another.
     pub(crate) kube: Option<Kube>,
 }
@@ -348,10 +353,24 @@ impl<'a, S: Socket> Reader<'a, S> {
             }
             Inbound::Error(text) => return Ok(self.hear_error(&link, text)),
             Inbound::Leave => return Ok(false),
-            Inbound::Peer(_)
-            | Inbound::RemoteSubscriptionChange { .. }
-            | Inbound::RemoteHeadsChanged { .. }
-            | Inbound::Unknown(_) => {}
+            Inbound::RemoteSubscriptionChange { add, remove } => {
+                link.subscriptions.remove(&remove);
+                let added: Arc<[_]> = link.subscriptions.add(&add, &self.hub.gossip).into();
+                if !added.is_empty() {
+                    // It is as if each document were sent to.
+                    (0..self.doors.len()).for_each(|_| self.pace(0));
+                    self.doors.tell(&link, || What::Subscribed(Arc::clone(&added))).await;
+                }
+            }
+            Inbound::RemoteHeadsChanged { document, heads } => {
+                // As with what is ephemeral: only who has the document open is heard.
+                let heads: Vec<_> = heads.iter().filter_map(Heads::read).collect();
+                if self.doors.has(&document) && !heads.is_empty() {
+                    let room = self.reserve(frame.len()).await?;
+                    self.send(document, Input { link, what: What::Heads(heads), room: Some(room) }).await?;
+                }
+            }
+            Inbound::Peer(_) | Inbound::Unknown(_) => {}
         }
         Ok(true)
     }
@@ -369,8 +388,7 @@ impl<'a, S: Socket> Reader<'a, S> {
         self.meter(token.into_iter().chain([Whose::Space(Arc::clone(&grant.space))]));
         self.hub.metrics.sent.with_label_values(&["peer"]).inc();
         self.outbox.push(wire::peer(&self.hub.peer, join.sender, self.hub.store.storage_id(), join.kube));
-        let storage_id = join.storage_id.filter(|_| join.kube);
-        self.begin(join.sender, storage_id, grant);
+        self.begin(join.sender, join.storage_id, join.kube, grant);
         Ok(())
     }
 

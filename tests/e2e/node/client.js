@@ -19,6 +19,20 @@ const request = https.request;
 https.request = (options, ...rest) =>
   request(page ? { ...options, headers: { ...options.headers, Origin: page } } : options, ...rest);
 
+/** A storage that forgets. */
+function memory() {
+  const kept = new Map();
+  const name = (key) => key.join("/");
+  const within = (prefix) => [...kept.values()].filter(({ key }) => prefix.every((part, at) => key[at] === part));
+  return {
+    load: async (key) => kept.get(name(key))?.data,
+    save: async (key, data) => void kept.set(name(key), { key, data }),
+    remove: async (key) => void kept.delete(name(key)),
+    loadRange: async (prefix) => within(prefix),
+    removeRange: async (prefix) => within(prefix).forEach(({ key }) => kept.delete(name(key))),
+  };
+}
+
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 /** Serves standard input with one generation of the library: `find` and `content` differ between them. */
@@ -76,9 +90,9 @@ export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, fi
   const ops = {
     /**
      * Connects to `url`, or to all `urls`, as a page of `origin`, and answers when the servers have answered; `wait: false`
-     * answers at once.
+     * answers at once. `gossip: true` keeps documents, so that there is a storage id, and hears of others' heads.
      */
-    async connect({ url, urls = [url], peer, origin, retry = 200, wait = true }) {
+    async connect({ url, urls = [url], peer, origin, retry = 200, wait = true, gossip = false }) {
       page = origin;
       adapters.push(...urls.map((url) => new Adapter(url, retry)));
       for (const adapter of adapters) {
@@ -97,8 +111,21 @@ export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, fi
         });
       }
       const answered = adapters.map((adapter) => new Promise((done) => adapter.once("peer-candidate", done)));
-      repo = new Repo({ network: [...adapters], peerId: peer, sharePolicy: async () => true });
+      const storing = gossip ? { storage: memory(), enableRemoteHeadsGossiping: true } : {};
+      repo = new Repo({ network: [...adapters], peerId: peer, sharePolicy: async () => true, ...storing });
       if (wait) await Promise.all(answered);
+    },
+    /** The storage id, which others subscribe to. */
+    storage: () => repo.storageId(),
+    /** Hears of what these storages have. */
+    subscribe({ storages }) {
+      repo.subscribeToRemotes(storages);
+    },
+    /** Answers when that storage is known to have all of a document that is here. */
+    async stored({ doc, storage }) {
+      const handle = handles.get(doc);
+      handle.on("remote-heads", () => setImmediate(recheck));
+      await until(() => String([...(handle.getSyncInfo(storage)?.lastHeads ?? [])].sort()) === String([...handle.heads()].sort()));
     },
     /** Makes `count` documents with one item each; answers their ids. */
     create({ count = 1, item = 0 }) {

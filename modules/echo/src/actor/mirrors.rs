@@ -71,6 +71,7 @@ impl Seat {
             is_behind: false,
             is_asked: false,
             pending: None,
+            moved: 0,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     actor::{Input, Mail, What},
     admission::Credentials,
     follow::{self, Offer},
+    gossip::Subscriptions,
     hub::{Door, Hub},
     outbox::Outbox,
     ports::Grant,
@@ -108,14 +109,15 @@ impl<S: Socket> Reader<'_, S> {
         }
         let grant = self.admit()?;
         self.meter([Whose::Space(Arc::clone(&grant.space))]);
-        self.begin(answer.sender, Some(storage_id), grant);
+        self.begin(answer.sender, Some(storage_id), true, grant);
         Ok(())
     }
 
-    /// From now on it is known who is there: `storage_id` names another KUBE's store.
-    pub(super) fn begin(&mut self, peer: &str, storage_id: Option<&str>, grant: Grant) {
-        let kube = storage_id.map(|storage_id| Kube {
-            storage_id: storage_id.into(),
+    /// From now on it is known who is there.
+    pub(super) fn begin(&mut self, peer: &str, storage_id: Option<&str>, is_kube: bool, grant: Grant) {
+        let storage_id: Option<Arc<str>> = storage_id.map(Arc::from);
+        let kube = storage_id.clone().filter(|_| is_kube).map(|storage_id| Kube {
+            storage_id,
             space: Arc::clone(&grant.space),
             may_follow: grant.may_follow,
             is_ours: matches!(self.side, Side::Joining { .. }),
@@ -125,6 +127,8 @@ impl<S: Socket> Reader<'_, S> {
             peer: peer.to_owned(),
             outbox: Arc::clone(&self.outbox),
             waiting: Arc::new(Semaphore::new(bytes(self.config.waiting).min(Semaphore::MAX_PERMITS))),
+            storage_id,
+            subscriptions: Subscriptions::default(),
             kube,
         });
         if let Some(kube) = link.kube.clone() {
@@ -192,7 +196,7 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.open.len()
     }
 
@@ -225,6 +229,13 @@ impl Doors {
         leave(old.into_iter().map(|(_, (door, _))| door), link).await;
     }
 
+    /// Tells all something.
+    pub(super) async fn tell(&self, link: &Arc<Link>, what: impl Fn() -> What) {
+        for (door, _) in self.open.values() {
+            tell_document(door, link, what()).await;
+        }
+    }
+
     /// Closes all.
     pub(super) async fn close(&mut self, link: &Arc<Link>) {
         leave(self.open.drain().map(|(_, (door, _))| door), link).await;
@@ -233,9 +244,14 @@ impl Doors {
 
 async fn leave(doors: impl Iterator<Item = Door>, link: &Arc<Link>) {
     for door in doors {
-        let left = Input { link: Arc::clone(link), what: What::Left, room: None };
-        drop(door.send(Mail::Input(Box::new(left))).await);
+        tell_document(&door, link, What::Left).await;
     }
+}
+
+/// Sends something that is not counted to a document; one that fell needs not know.
+async fn tell_document(door: &Door, link: &Arc<Link>, what: What) {
+    let input = Input { link: Arc::clone(link), what, room: None };
+    drop(door.send(Mail::Input(Box::new(input))).await);
 }
 
 /// A place among the KUBEs that mirror a space, free again when dropped.

@@ -21,7 +21,7 @@ use kube_contract::{Appliance, Board, Limits, Running};
 use kube_echo::{
     Config, Denied, Echo, Gatekeeper, Grant, TokenHash,
     store::Store,
-    wire::{self, DocumentId},
+    wire::{self, DocumentId, Inbound, RemoteHeads},
 };
 use prometheus::Registry;
 use sha2::{Digest, Sha256};
@@ -176,6 +176,8 @@ pub(crate) struct Frame {
     pub(crate) count: u64,
     pub(crate) session: String,
     pub(crate) storage_id: String,
+    /// Heads by storage, each with the time at which they were seen.
+    pub(crate) heads: Vec<(String, Vec<String>, u64)>,
 }
 
 impl Frame {
@@ -203,6 +205,12 @@ impl Frame {
             }
         }
         assert_eq!(decoder.position(), bytes.len());
+        if let Ok(Inbound::RemoteHeadsChanged { heads, .. }) = wire::decode(bytes) {
+            let owned = |heads: RemoteHeads<'_>| {
+                (heads.storage_id.to_owned(), heads.heads.into_iter().map(str::to_owned).collect(), heads.timestamp)
+            };
+            frame.heads = heads.into_iter().map(owned).collect();
+        }
         frame
     }
 }
@@ -270,12 +278,26 @@ impl Client {
         client
     }
 
+    /// Connects as a peer with a storage, and joins.
+    pub(crate) async fn join_storing(server: &Server, peer: &str, storage_id: &str) -> Self {
+        let mut client = connect_with(server, "", &[]).await.unwrap();
+        assert_eq!(client.say_join_storing(peer, "1", storage_id).await.kind, "peer");
+        client
+    }
+
     pub(crate) async fn say_join(&mut self, peer: &str, version: &str) -> Frame {
+        self.say_join_storing(peer, version, "").await
+    }
+
+    async fn say_join_storing(&mut self, peer: &str, version: &str, storage_id: &str) -> Frame {
         self.peer = peer.to_owned();
         let mut encoder = minicbor::Encoder::new(Vec::new());
         encoder.map(4).unwrap().str("type").unwrap().str("join").unwrap();
         encoder.str("senderId").unwrap().str(peer).unwrap();
-        encoder.str("peerMetadata").unwrap().map(0).unwrap();
+        encoder.str("peerMetadata").unwrap().map(u64::from(!storage_id.is_empty())).unwrap();
+        if !storage_id.is_empty() {
+            encoder.str("storageId").unwrap().str(storage_id).unwrap();
+        }
         encoder.str("supportedProtocolVersions").unwrap().array(1).unwrap().str(version).unwrap();
         self.send(encoder.into_writer()).await;
         self.next().await.expect("an answer to the join")
@@ -371,6 +393,31 @@ impl Client {
         let message = copy.document.generate_sync_message(&mut copy.state).unwrap();
         self.copies.insert(id, copy);
         self.send(wire::request(&self.peer, "server", id, &message.encode())).await;
+    }
+
+    /// Wants to hear of the heads in this storage.
+    pub(crate) async fn subscribe(&mut self, storage_id: &str) {
+        let mut encoder = minicbor::Encoder::new(Vec::new());
+        encoder.map(2).unwrap().str("type").unwrap().str("remote-subscription-change").unwrap();
+        encoder.str("add").unwrap().array(1).unwrap().str(storage_id).unwrap();
+        self.send(encoder.into_writer()).await;
+    }
+
+    /// Passes on what another storage has.
+    pub(crate) async fn pass_on(&mut self, id: DocumentId, storage_id: &str, head: &str, timestamp: u64) {
+        let heads = [RemoteHeads { storage_id, heads: vec![head], timestamp }];
+        self.send(wire::remote_heads_changed(&self.peer, "server", id, &heads)).await;
+    }
+
+    /// The next heads that it hears of.
+    pub(crate) async fn heads_of_others(&mut self) -> (DocumentId, String, Vec<String>) {
+        loop {
+            let frame = self.next().await.expect("the connection stays");
+            if let Some((storage_id, heads, _)) = frame.heads.first().cloned() {
+                return (frame.document.unwrap(), storage_id, heads);
+            }
+            self.take(&frame).await;
+        }
     }
 
     pub(crate) async fn whisper(&mut self, id: DocumentId, sender: &str, count: u64) {

@@ -6,6 +6,8 @@ mod boxes;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod gossip;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod junk;
