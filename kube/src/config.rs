@@ -225,6 +225,11 @@ impl Config {
         for path in [&mut self.tls.certificate, &mut self.tls.key, &mut self.tls.directory_ca].into_iter().flatten() {
             *path = folder.join(&path);
         }
+        for mirror in self.echo.peers.values_mut() {
+            for path in [&mut mirror.token_file, &mut mirror.ca_file].into_iter().flatten() {
+                *path = folder.join(&path);
+            }
+        }
         for path in &mut self.dns.zones {
             *path = folder.join(&path);
         }
@@ -311,6 +316,7 @@ impl Checks<'_> {
         if config.echo.access == echo::Access::Open && !config.domain.is_private() {
             self.odd("echo.access", "\"open\" lets anyone who finds this KUBE read and write every document");
         }
+        self.peers(&config.echo.peers);
         for listen in &config.metrics.listen {
             if !listen.ip().is_loopback() {
                 self.odd("metrics.listen", format!("{listen} can be read by anyone who reaches it"));
@@ -350,6 +356,29 @@ impl Checks<'_> {
         }
         if config.hosting.https.is_empty() {
             self.wrong("hosting.https", "needs at least one address");
+        }
+    }
+
+    /// Other KUBEs: their files can be read, and no token is sent where others read it.
+    fn peers(&mut self, peers: &BTreeMap<String, echo::Mirror>) {
+        for (name, mirror) in peers {
+            for (option, path) in [("token_file", &mirror.token_file), ("ca_file", &mirror.ca_file)] {
+                if let Some(path) = path
+                    && let Err(error) = fs::File::open(path)
+                {
+                    self.wrong(
+                        &format!("echo.peers.{name}.{option}"),
+                        format!("cannot read {}: {error}", path.display()),
+                    );
+                }
+            }
+            if let Err(error) = mirror.space.parse::<tokens::Space>() {
+                self.wrong(&format!("echo.peers.{name}.space"), error.to_string());
+            }
+            if mirror.token_file.is_some() && !mirror.url.is_private() {
+                let message = "a token is not sent over ws://, which others can read: give a wss:// address";
+                self.wrong(&format!("echo.peers.{name}.url"), message);
+            }
         }
     }
 

@@ -61,6 +61,9 @@ struct Access {
     /// Let it read and change
     #[arg(long)]
     write: bool,
+    /// Let another KUBE hold a copy of the whole space: read, change, and be told which documents there are
+    #[arg(long)]
+    mirror: bool,
 }
 
 pub(crate) async fn execute(command: Command, socket: &Path) -> anyhow::Result<()> {
@@ -88,7 +91,11 @@ pub(crate) async fn execute(command: Command, socket: &Path) -> anyhow::Result<(
 }
 
 async fn create(client: &Client, sync: Sync) -> anyhow::Result<()> {
-    let access = if sync.access.write { TokenAccess::Write } else { TokenAccess::Read };
+    let access = match sync.access {
+        Access { mirror: true, .. } => TokenAccess::Mirror,
+        Access { write: true, .. } => TokenAccess::Write,
+        Access { .. } => TokenAccess::Read,
+    };
     let order = TokenOrder {
         scope: TokenScope::Sync { space: sync.space, access },
         label: sync.label,
@@ -103,6 +110,7 @@ async fn create(client: &Client, sync: Sync) -> anyhow::Result<()> {
     let may = match access {
         TokenAccess::Read => "reads",
         TokenAccess::Write => "reads and changes",
+        TokenAccess::Mirror => "holds a copy of",
     };
     let until = made.status.expires.map_or_else(|| "it is revoked".to_owned(), day);
     terminal::say(&made.token);
@@ -121,6 +129,7 @@ fn table(tokens: &[TokenStatus]) -> String {
         let access = match access {
             TokenAccess::Read => "read",
             TokenAccess::Write => "write",
+            TokenAccess::Mirror => "mirror",
         };
         let or = |time: Option<u64>, none: &str| time.map_or_else(|| none.to_owned(), day);
         [

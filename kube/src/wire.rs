@@ -175,7 +175,8 @@ impl echo::Gatekeeper for Counter {
         let tokens::Scope::Sync { space, access } = &token.scope;
         Ok(echo::Grant {
             space: space.name(),
-            may_write: *access == tokens::Access::Write,
+            may_write: *access != tokens::Access::Read,
+            may_follow: *access == tokens::Access::Mirror,
             until: token.until(),
             token: Some(token.id().into()),
         })
@@ -193,6 +194,7 @@ impl admin::Tokens for Counter {
             let access = match access {
                 admin::TokenAccess::Read => tokens::Access::Read,
                 admin::TokenAccess::Write => tokens::Access::Write,
+                admin::TokenAccess::Mirror => tokens::Access::Mirror,
             };
             let scope = tokens::Scope::Sync { space: space.parse().map_err(tokens::Wrong::Space)?, access };
             let label = order.label.map(tokens::Label::try_from).transpose()?;
@@ -221,6 +223,7 @@ fn shown(token: &tokens::Token) -> admin::TokenStatus {
     let access = match access {
         tokens::Access::Read => admin::TokenAccess::Read,
         tokens::Access::Write => admin::TokenAccess::Write,
+        tokens::Access::Mirror => admin::TokenAccess::Mirror,
     };
     admin::TokenStatus {
         id: token.id(),

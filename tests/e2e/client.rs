@@ -2,6 +2,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
+    path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -39,13 +40,18 @@ pub(crate) struct Client {
 impl Client {
     /// A client that trusts this KUBE's authority, and is not connected yet.
     pub(crate) fn new(version: Version, home: &Home) -> Self {
+        Self::trusting(version, &home.ca())
+    }
+
+    /// The same, that trusts the authorities of a file.
+    pub(crate) fn trusting(version: Version, authorities: &Path) -> Self {
         let script = match version {
             Version::V1 => concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/e2e/node/v1/client.js"),
             Version::V2 => concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/e2e/node/v2/client.js"),
         };
         let mut child = Command::new("node")
             .arg(script)
-            .env("NODE_EXTRA_CA_CERTS", home.ca())
+            .env("NODE_EXTRA_CA_CERTS", authorities)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -72,8 +78,13 @@ impl Client {
 
     /// Connects, and waits until the server has answered.
     pub(crate) fn connect(&mut self, url: &str) {
+        self.connect_all(&[url.to_owned()]);
+    }
+
+    /// Connects to several servers, and waits until each has answered.
+    pub(crate) fn connect_all(&mut self, urls: &[String]) {
         let peer = format!("peer-{}-{}", std::process::id(), self.child.id());
-        self.ask("connect", json!({"url": url, "peer": peer}));
+        self.ask("connect", json!({"urls": urls, "peer": peer}));
     }
 
     /// Does what `op` says and gives its value.

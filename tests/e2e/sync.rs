@@ -195,6 +195,38 @@ fn clients_come_back_by_themselves_after_a_restart() {
     second.stop();
 }
 
+#[test]
+fn clients_hear_of_what_others_have_stored() {
+    let home = Home::new();
+    let kube = home.start();
+    let url = sync_url(&kube);
+    let mut clients = ["alice", "bob"].map(|peer| {
+        let mut client = Client::new(Version::V2, &home);
+        client.ask("connect", json!({"url": url, "peer": peer, "gossip": true}));
+        client
+    });
+    let storages = clients.each_mut().map(|client| client.ask("storage", json!({})));
+    let [alice, bob] = &mut clients;
+    // One before there is a document, the other when there is one.
+    alice.ask("subscribe", json!({"storages": [storages[1]]}));
+    let doc = alice.create(1, 1).remove(0);
+    alice.saved();
+    assert_eq!(bob.find(&doc), "ready");
+    alice.ask("stored", json!({"doc": doc, "storage": storages[1]}));
+    bob.ask("subscribe", json!({"storages": [storages[0]]}));
+    bob.ask("stored", json!({"doc": doc, "storage": storages[0]}));
+    for item in 2..6 {
+        alice.add(&doc, item);
+        alice.ask("stored", json!({"doc": doc, "storage": storages[1]}));
+        bob.ask("stored", json!({"doc": doc, "storage": storages[0]}));
+    }
+    for client in &mut clients {
+        assert!(client.trouble().is_empty(), "{:?}", client.trouble());
+    }
+    kube.is_unharmed();
+    kube.stop();
+}
+
 /// Documents of one round.
 const DOCUMENTS: usize = 25;
 /// Rounds: 200 documents.

@@ -181,3 +181,28 @@ fn a_broken_file_still_tells_where_the_socket_is() {
     let missing = load(Some(&folder.path().join("none.toml")), &environment()).unwrap_err();
     assert!(missing.to_string().contains("none.toml: cannot read the config: No such file"), "{missing}");
 }
+
+#[test]
+fn other_kubes_are_named_with_files_that_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("token"), "kube_sync_x").unwrap();
+    let text = "[echo.peers.other]\nurl = \"wss://sync.other.example/\"\ntoken_file = \"token\"\n";
+    let (config, _) = read(text, folder.path(), &environment()).unwrap();
+    let other = &config.echo.peers["other"];
+    assert_eq!((other.token_file.as_deref(), other.space.as_str()), (Some(&*folder.path().join("token")), "default"));
+
+    let wrong = "[echo.peers.one]\nurl = \"ws://10.0.0.7/\"\ntoken_file = \"/nowhere\"\nspace = \"No\"\n\
+                 [echo.peers.two]\nurl = \"https://other.example/\"\n[echo.peers.three]\n\
+                 url = \"wss://x.example/?token=kube_sync_secret\"\n";
+    let problems = problems(wrong).join("\n");
+    for part in [
+        "kube.toml:2: echo.peers.one.url",
+        "3: echo.peers.one.token_file: cannot read /nowhere",
+        "4: echo.peers.one.space",
+        "6: echo.peers.two.url",
+        "8: echo.peers.three.url",
+    ] {
+        assert!(problems.contains(part), "{part}: {problems}");
+    }
+    assert!(!problems.contains("secret"), "{problems}");
+}

@@ -58,6 +58,8 @@ pub enum TokenAccess {
     Read,
     /// They may be read and changed.
     Write,
+    /// That, and all that there are are told of: for another KUBE.
+    Mirror,
 }
 
 /// A token that there is, without the token itself.

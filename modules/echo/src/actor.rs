@@ -1,5 +1,7 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
+mod heads;
+mod mirrors;
 mod orders;
 mod past;
 
@@ -18,9 +20,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::heads::Gossip;
 use crate::{
     counted::Counted,
     ephemeral::Sessions,
+    follow::Pending,
+    gossip::Heads,
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
@@ -84,6 +89,14 @@ pub(crate) enum What {
     },
     /// Something to pass on.
     Ephemeral(Ephemeral),
+    /// The peer wants to hear of these storage ids too.
+    Subscribed(Arc<[Arc<str>]>),
+    /// The peer knows what others have stored.
+    Heads(Vec<Heads>),
+    /// The peer, another KUBE, is to be offered the document.
+    Offer(Pending),
+    /// The peer, another KUBE, does not have the document that it was asked for.
+    Unavailable,
     /// The connection has ended.
     Left,
 }
@@ -116,7 +129,7 @@ pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mai
                 if !actor.orders.is_empty() {
                     Box::pin(actor.obey()).await;
                 }
-                idle = Instant::now() + hub.config().idle;
+                idle = actor.idle_at();
             }
             None => {
                 Box::pin(actor.wake()).await;
@@ -125,7 +138,7 @@ pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mai
                     if hub.release(&key, &mailbox) {
                         return;
                     }
-                    idle = Instant::now() + hub.config().idle;
+                    idle = actor.idle_at();
                 }
             }
         }
@@ -148,9 +161,12 @@ struct Actor {
     is_suspect: bool,
     /// Whether a peer may be waiting for the document, or be behind.
     is_awaited: bool,
+    /// Whether only other KUBEs have come, of which many walk by.
+    is_brief: bool,
     sessions: Sessions,
     /// What is to be done after this turn.
     orders: Vec<Order>,
+    gossip: Gossip,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -175,6 +191,12 @@ struct Seat {
     asks_until: Option<Instant>,
     /// Whether it had no room for the newest changes.
     is_behind: bool,
+    /// Whether it was asked for the document that we do not have.
+    is_asked: bool,
+    /// Waits for it to have the document.
+    pending: Option<Pending>,
+    /// When its heads moved, in milliseconds since 1970.
+    moved: u64,
 }
 
 /// What one batch did so far.
@@ -204,8 +226,10 @@ impl Actor {
             seats: BTreeMap::new(),
             is_suspect: false,
             is_awaited: false,
+            is_brief: true,
             sessions: Sessions::default(),
             orders: Vec::new(),
+            gossip: Gossip::default(),
         }
     }
 
@@ -233,14 +257,22 @@ impl Actor {
                 }
             };
             rooms.push(room);
+            self.is_brief &= link.kube.is_some();
             match what {
                 What::Left => {
-                    self.seats.remove(&link.id);
+                    let seat = self.seats.remove(&link.id);
+                    self.left(seat);
                     if let Some((replica, _)) = &mut self.replica {
                         replica.forget(link.id);
                     }
                 }
                 What::Ephemeral(message) => self.relay(&link, &message),
+                What::Subscribed(added) => self.subscribed(&link, Some(&added)),
+                What::Heads(heads) => self.heard(&link, &heads),
+                What::Offer(pending) if opened.is_ok() => self.offer(&link, pending),
+                // Tried again with the next connection.
+                What::Offer(_) => {}
+                What::Unavailable => self.declined(&link),
                 // What a refused connection sent after is not heard.
                 What::Sync { .. } if link.outbox.is_closed() => {}
                 What::Sync { message, .. } if self.is_deleted => {
@@ -265,11 +297,18 @@ impl Actor {
             return self.undo(&turn, &refused);
         }
         self.answer(&before, &mut turn).await;
+        self.check_offers(&turn.touched);
         self.settle();
         self.compact();
         if mem::take(&mut self.is_suspect) {
             self.set_aside().await;
         }
+    }
+
+    /// When the document is idle, if nothing comes.
+    fn idle_at(&self) -> Instant {
+        let idle = self.hub.config().idle;
+        Instant::now() + if self.is_brief && self.seats.is_empty() { idle.min(BEHIND) } else { idle }
     }
 
     /// Refuses those whose changes are not stored. What the others said is taken for unsaid: they are asked anew.
@@ -346,19 +385,28 @@ impl Actor {
     ) -> Result<(), Refused> {
         let ours = turn.heads.as_ref().unwrap_or(&self.heads);
         let mut peer = self.seats.get_mut(&link.id).map(|seat| mem::take(&mut seat.peer)).unwrap_or_default();
+        let has_moved = peer.heads() != Some(&message.head.heads);
         if !message.has_changes() && !Peer::needs_tail(ours, &message.head) {
             peer.receive(ours, |_| false, message.head);
         } else {
             peer = self.take_in(turn, link, peer, message).await?;
         }
         let nothing = turn.heads.as_ref().unwrap_or(&self.heads).is_empty();
-        let seat = self.seats.entry(link.id).or_insert_with(|| {
-            Box::new(Seat { link: Arc::clone(link), peer: Peer::default(), asks_until: None, is_behind: false })
-        });
-        seat.peer = peer;
+        let is_new = !self.seats.contains_key(&link.id);
+        let seat = self.seats.entry(link.id).or_insert_with(|| Box::new(Seat::new(link)));
+        (seat.peer, seat.is_asked) = (peer, false);
         if request && nothing {
             seat.asks_until = Some(Instant::now() + self.hub.config().ask);
             self.is_awaited = true;
+            if link.kube.is_none() {
+                self.ask_mirrors();
+            }
+        }
+        if has_moved {
+            self.moved(link.id);
+        }
+        if is_new {
+            self.subscribed(link, None);
         }
         Ok(())
     }

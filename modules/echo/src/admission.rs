@@ -44,7 +44,9 @@ fn in_query(query: &str) -> Option<&str> {
 
 /// What a connection with these credentials may do now, or in words for a person why it may not sync.
 pub(crate) fn admit(config: &Config, gatekeeper: &dyn Gatekeeper, credentials: &Credentials) -> Result<Grant, Refused> {
-    let open = |space: &str| Ok(Grant { space: space.into(), may_write: true, until: None, token: None });
+    // Whoever knows the id of a document may have it, so ids are told to those alone that a token was made for.
+    let open =
+        |space: &str| Ok(Grant { space: space.into(), may_write: true, may_follow: false, until: None, token: None });
     match (&credentials.token, config.access) {
         (Some(token), _) => gatekeeper.admit(token).map_err(|denied| match denied {
             Denied::Unknown => Refused::new(

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::{Origin, Rate};
+use crate::{Address, Origin, Rate, store::OPEN_SPACE};
 
 /// Who may sync, from where, and how much of everything one of them may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,8 @@ pub struct Config {
     pub burst: Duration,
     /// How much of the database is kept in memory.
     pub cache: ByteSize,
+    /// Other KUBEs, by names for the log, that hold the same documents.
+    pub peers: BTreeMap<String, Mirror>,
     /// Derived: the domain; web pages of it and of its subdomains may connect.
     #[serde(skip)]
     pub domain: String,
@@ -60,6 +62,27 @@ pub struct Config {
     /// Derived: the folder of `documents.db`.
     #[serde(skip)]
     pub data: PathBuf,
+}
+
+/// Another KUBE that holds the same documents of one space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// Where it syncs.
+    pub url: Address,
+    /// The file of the token that it lets this one in with, made there by `kube token create sync --mirror`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates, in PEM, of authorities that its own may come from, besides those that the system knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// The space here; the token names the space there.
+    #[serde(default = "open_space")]
+    pub space: String,
+}
+
+fn open_space() -> String {
+    OPEN_SPACE.to_owned()
 }
 
 /// Who is let in.
@@ -94,6 +117,7 @@ impl Default for Config {
             space_rate: Rate { messages: 100_000, bytes: ByteSize::mib(512) },
             burst: Duration::from_secs(10),
             cache: ByteSize::mib(32),
+            peers: BTreeMap::new(),
             domain: "localhost".to_owned(),
             pages: BTreeMap::new(),
             data: PathBuf::new(),

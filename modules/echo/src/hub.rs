@@ -1,6 +1,6 @@
 //! What all connections and documents of one run share.
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,9 +15,11 @@ use crate::{
     Shared,
     actor::{self, Mail},
     config::Config,
+    gossip,
     metrics::Metrics,
     ports::Gatekeeper,
     rate::Rates,
+    socket::Link,
     store::{Key, Readers, Store, Writer},
     throttle::Throttle,
 };
@@ -48,6 +50,10 @@ pub(crate) struct Hub {
     /// One permit for each large document that is decoded or encoded.
     pub(crate) heavy: Arc<Semaphore>,
     pub(crate) compactions: mpsc::Sender<Key>,
+    /// Room for what is remembered of the heads that others have stored, in bytes.
+    pub(crate) gossip: Arc<Semaphore>,
+    /// The connections to other KUBEs that mirror a space.
+    pub(crate) mirrors: watch::Sender<Vec<Arc<Link>>>,
     admitted: Arc<Mutex<Admitted>>,
     links: AtomicU64,
     /// `None` once the run stops.
@@ -97,6 +103,8 @@ impl Hub {
             rates: Rates::default(),
             heavy: Arc::new(Semaphore::new(HEAVY)),
             compactions,
+            gossip: Arc::new(Semaphore::new(gossip::ROOM)),
+            mirrors: watch::Sender::default(),
             admitted: Arc::default(),
             links: AtomicU64::new(0),
             documents: Mutex::new(Some(HashMap::new())),
@@ -163,6 +171,13 @@ impl Hub {
             documents.remove(key);
         }
         unused
+    }
+
+    /// Counts the other KUBEs that are connected, however often each is.
+    pub(crate) fn count_mirrors(&self) {
+        let mirrors = self.mirrors.borrow();
+        let stores: HashSet<_> = mirrors.iter().filter_map(|link| Some(&link.kube.as_ref()?.storage_id)).collect();
+        self.metrics.peers_connected.set(i64::try_from(stores.len()).unwrap_or(i64::MAX));
     }
 
     /// Opens no more documents; those that are open end with their connections.

@@ -36,16 +36,20 @@
 //! asked only to join the tail into a snapshot, for document chunks from clients, for changes that build on what is long
 //! sealed, and for old clients that understand no document chunks.
 //!
+//! Another KUBE is a peer like any, at whichever end of the connection; but it is [offered](follow) all that is stored, so that
+//! both hold the same documents.
+//!
 //! # What a person can set
 //! Who is let in, from which web pages, and limits: see [`Config`].
 //!
 //! # What it deliberately does not do
-//! - It asks no peer for a document that the peer did not announce itself: whoever knows a document's id may have the
-//!   document, so ids are not told around.
-//! - It does not gossip the heads of other peers, and it follows no other server.
+//! - It asks no client for a document that the client did not announce itself: whoever knows a document's id may have the
+//!   document, so ids are not told around. They are told to the KUBEs that the config names, and to those with a token for it.
+//! - It passes on the heads that clients have stored to clients of its own, not to other KUBEs.
 //! - It knows no token and no app: what a token allows it asks its [`Gatekeeper`], and which pages sync without one it is
 //!   told. The EDGE wire is not in this version.
 mod actor;
+mod address;
 mod admission;
 mod compaction;
 mod config;
@@ -53,12 +57,15 @@ mod content;
 mod counted;
 mod ephemeral;
 mod error;
+mod follow;
 pub mod gate;
+mod gossip;
 mod handle;
 mod history;
 mod hub;
 mod intake;
 mod metrics;
+mod mirror;
 mod origin;
 mod outbox;
 mod peer;
@@ -98,7 +105,8 @@ use crate::{
     throttle::Throttle,
 };
 
-pub use config::{Access, Config};
+pub use address::{Address, NotAnAddress};
+pub use config::{Access, Config, Mirror};
 pub use error::Error;
 pub use handle::{Handle, Imported, PAGE, Status, Unanswered};
 pub use history::{Entry, History, NoPoint, Point};
@@ -201,6 +209,7 @@ impl Module for Echo {
         let writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
         let (hub, compactions) = Hub::new(cx.clone(), shared, readers, writer);
         cx.spawn(compaction::run(Arc::clone(&hub), compactions));
+        cx.spawn(mirror::run(Arc::clone(&hub)));
         cx.spawn(upkeep::run(Arc::clone(&hub)));
         shared.set_hub(Some(Arc::clone(&hub)));
         // However this ends, nobody finds a hub whose tasks are gone.

@@ -5,6 +5,14 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 pub(crate) struct Metrics {
     /// Peers connected by WebSocket.
     pub(crate) connections: IntGauge,
+    /// Other KUBEs that mirror a space and are connected.
+    pub(crate) peers_connected: IntGauge,
+    /// Connections to other KUBEs that were begun here, by result.
+    pub(crate) peer_connects: IntCounterVec,
+    /// Documents offered to other KUBEs, by result.
+    pub(crate) offers: IntCounterVec,
+    /// Documents that other KUBEs are not known to have, as far as they were looked up.
+    pub(crate) behind: IntGauge,
     /// Documents that someone has open or that had traffic lately.
     pub(crate) documents: IntGauge,
     /// Documents whose latest changes are known in memory.
@@ -52,6 +60,18 @@ impl Metrics {
         let of = Maker(registry);
         Ok(Self {
             connections: of.gauge("connections", "Peers connected by WebSocket.")?,
+            peers_connected: of
+                .gauge("peers_connected", "Other KUBEs that hold the same documents and are connected.")?,
+            peer_connects: of.counters(
+                "peer_connects_total",
+                "Connections to other KUBEs that were begun here, by result.",
+                "result",
+            )?,
+            behind: of.gauge(
+                "peer_documents_behind",
+                "Documents that other KUBEs are not known to have, as far as they were looked up.",
+            )?,
+            offers: of.counters("peer_offers_total", "Documents offered to other KUBEs, by result.", "result")?,
             documents: of.gauge("documents", "Documents that someone has open or that had traffic lately.")?,
             tails: of.gauge("tails", "Documents whose latest changes are known in memory.")?,
             changes_waiting: of.gauge("changes_waiting", "Changes that wait for others they depend on.")?,

@@ -102,9 +102,12 @@ impl Outbox {
         self.closed.is_cancelled()
     }
 
-    /// Whether the peer is told that something is refused.
-    pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.queue().close, Some(Close::Refused(_)))
+    /// What the peer is told at the end, if something is refused.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        match &self.queue().close {
+            Some(Close::Refused(text)) => Some(text.clone()),
+            Some(Close::Left | Close::Stopping) | None => None,
+        }
     }
 
     /// Waits for something to do. For one caller: the connection's writer.

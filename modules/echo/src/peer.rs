@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     is_ahead: bool,
     /// Whether it was told our heads, to learn whether it has them.
     is_probed: bool,
+    /// Whether it told its heads only to learn whether we have them.
+    is_offering: bool,
 }
 
 /// A chunk that all peers but its sender need.
@@ -82,6 +84,39 @@ impl Peer {
         self.state.their_heads.as_ref().is_some_and(|heads| !heads.is_empty())
     }
 
+    /// The heads that it said it has.
+    pub(crate) fn heads(&self) -> Option<&[ChangeHash]> {
+        self.state.their_heads.as_deref()
+    }
+
+    /// Whether the peer has all that we have, and asks for nothing else.
+    pub(crate) fn is_level(&self, ours: &[ChangeHash]) -> bool {
+        let state = &self.state;
+        state.their_heads.as_deref() == Some(ours) && state.their_need.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Our heads, for a peer that has not said anything of the document yet and is not told already: *an offer*.
+    ///
+    /// It says that we know nothing of what the peer has, so it is answered whatever the peer told or heard before, and that
+    /// we ask for nothing, so that the answer is short.
+    pub(crate) fn offer(&mut self, ours: &[ChangeHash]) -> Option<Message> {
+        let is_told = self.state.have_responded && self.state.last_sent_heads == ours;
+        if self.state.their_heads.is_some() || is_told {
+            return None;
+        }
+        self.told(ours);
+        let mut message = message(ours, Vec::new(), false);
+        message.have.clear();
+        message.flags.get_or_insert_with(MessageFlags::new).set(MessageFlags::SYNC_RESET);
+        Some(message)
+    }
+
+    /// What asks the peer for the document, of which we have nothing.
+    pub(crate) fn ask_for(&mut self) -> Message {
+        self.told(&[]);
+        message(&[], Vec::new(), false)
+    }
+
     /// Whether the tail must be known to take in what a peer with these heads says.
     pub(crate) fn needs_tail(ours: &[ChangeHash], message: &Message) -> bool {
         !message.heads.is_empty() && message.heads != ours
@@ -93,6 +128,7 @@ impl Peer {
     pub(crate) fn receive(&mut self, ours: &[ChangeHash], has: impl Fn(&ChangeHash) -> bool, message: Message) {
         let state = &mut self.state;
         state.in_flight = false;
+        self.is_offering = false;
         if let Some(flags) = message.flags {
             let reset = flags.contains(MessageFlags::SUPPORTS_SYNC_RESET).then_some(Capability::SyncReset);
             state.their_capabilities = Some([Capability::MessageV2].into_iter().chain(reset).collect());
@@ -100,6 +136,8 @@ impl Peer {
             if flags.contains(MessageFlags::SYNC_RESET) {
                 state.sent_hashes.clear();
             }
+            self.is_offering = flags.contains(MessageFlags::SYNC_RESET) && message.have.is_empty();
+            state.have_responded &= !self.is_offering;
         }
         if Self::needs_tail(ours, &message) {
             let (known, unknown): (Vec<_>, Vec<_>) = message.heads.iter().copied().partition(has);
@@ -201,7 +239,8 @@ impl Peer {
             return Reply::Message(Message { need: missing, have, ..message(ours, Vec::new(), false) }, send);
         }
         // Who asks for all, or has had nothing new since we last met, has no use for a probe.
-        let may_be_new = self.is_ahead && have.iter().any(|have| have.bloom != BloomFilter::default());
+        let may_be_new =
+            self.is_ahead && (self.is_offering || have.iter().any(|have| have.bloom != BloomFilter::default()));
         if (may_be_new && !self.is_probed) || state.peer_read_only {
             self.is_probed = true;
             self.told(ours);

@@ -26,10 +26,19 @@ pub struct Grant {
     pub space: Arc<str>,
     /// Whether it may change documents, and make new ones.
     pub may_write: bool,
+    /// Whether it is told of every document of the space: for another KUBE that mirrors it.
+    pub may_follow: bool,
     /// When the grant ends; none when nothing is said of that.
     pub until: Option<SystemTime>,
     /// Names the token that it follows from, if it does from one.
     pub token: Option<Arc<str>>,
+}
+
+impl Grant {
+    /// Whether it allows the same as another, until it ends.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (&self.space, self.may_write, self.may_follow) == (&other.space, other.may_write, other.may_follow)
+    }
 }
 
 /// Why a token allows nothing.

@@ -1,33 +1,37 @@
 //! One connection: its frames in, its frames out, and when it ends.
+mod kube;
+
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use axum::extract::ws::{CloseFrame, Message, close_code};
 use bytes::Bytes;
 use futures_util::{
-    SinkExt, StreamExt,
+    Sink, SinkExt, Stream, StreamExt,
     stream::{SplitSink, SplitStream},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
+use self::kube::{Doors, Listed};
+pub(crate) use self::kube::{Ended, Kube, Side};
 use crate::{
     actor::{Ephemeral, Input, Mail, What},
-    admission::{self, Credentials},
+    admission,
     config::Config,
-    hub::{Door, Hub, Place},
+    follow::{self, Offer},
+    gossip::{Heads, Subscriptions},
+    hub::Hub,
     intake,
     outbox::{Close, Next, Outbox},
     ports::Grant,
     rate::{Meter, Whose},
     reading::Reading,
     refused::Refused,
-    store::Key,
     wire::{self, DocumentId, Inbound},
 };
 
@@ -54,13 +58,12 @@ pub(crate) struct Link {
     pub(crate) outbox: Arc<Outbox>,
     /// Room for its changes that lack others, in bytes.
     pub(crate) waiting: Arc<Semaphore>,
-}
-
-impl Link {
-    /// Refuses what the peer did: says why, and closes its connection.
-    pub(crate) fn refuse(&self, hub: &Hub, refused: &Refused) {
-        refuse(hub, &self.outbox, refused);
-    }
+    /// Names its storage over connections, if it has one.
+    pub(crate) storage_id: Option<Arc<str>>,
+    /// The storage ids whose heads it wants to hear of.
+    pub(crate) subscriptions: Subscriptions,
+    /// Which KUBE it is, if it is another.
+    pub(crate) kube: Option<Kube>,
 }
 
 fn refuse(hub: &Hub, outbox: &Outbox, refused: &Refused) {
@@ -69,29 +72,42 @@ fn refuse(hub: &Hub, outbox: &Outbox, refused: &Refused) {
     outbox.close(Close::Refused(refused.text.clone()));
 }
 
+/// What frames are read from and written to.
+pub(crate) trait Socket:
+    Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin + Send
+{
+}
+
+impl<S> Socket for S where
+    S: Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin + Send
+{
+}
+
+/// An outbox for a connection.
+pub(crate) fn outbox(config: &Config) -> Arc<Outbox> {
+    Arc::new(Outbox::new(bytes(config.send_queue)))
+}
+
 /// Serves a connection until it ends.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: WebSocket, place: Place, credentials: Credentials) {
+pub(crate) async fn serve(hub: Arc<Hub>, socket: impl Socket, side: Side, outbox: Arc<Outbox>) -> Ended {
     let config = hub.config();
-    let outbox = Arc::new(Outbox::new(bytes(config.send_queue)));
     let (sink, stream) = socket.split();
     let writing = write(Arc::clone(&hub), Arc::clone(&config), sink, Arc::clone(&outbox));
     let reading = async {
-        let mut reader = Reader::new(&hub, config, stream, Arc::clone(&outbox), credentials);
-        reader.meter(place.address().map(Whose::Address));
+        let mut reader = Reader::new(&hub, config, stream, outbox, side);
         let why = reader.run().await;
-        reader.leave(why).await;
+        reader.leave(why).await
     };
     // Together in one task: an end of one is an end of both.
-    tokio::join!(writing, reading);
-    drop(place);
+    tokio::join!(writing, reading).1
 }
 
-struct Reader<'a> {
+struct Reader<'a, S> {
     hub: &'a Arc<Hub>,
     config: Arc<Config>,
-    stream: SplitStream<WebSocket>,
+    stream: SplitStream<S>,
     outbox: Arc<Outbox>,
-    credentials: Credentials,
+    side: Side,
     /// Who it is, and what it may do; none until it has joined.
     joined: Option<(Arc<Link>, Grant)>,
     reading: Reading,
@@ -99,36 +115,42 @@ struct Reader<'a> {
     meters: Vec<Meter>,
     /// Until when nothing is read, because messages came faster.
     paused: Option<Instant>,
-    doors: HashMap<DocumentId, Door>,
+    doors: Doors,
+    /// Documents that the other is to be offered, if it is a KUBE that asked.
+    offers: Option<mpsc::Receiver<Offer>>,
+    /// Its place among the KUBEs that mirror a space.
+    listed: Option<Listed>,
+    /// What it said last of something that is refused there.
+    error: Option<String>,
     /// Room for messages that documents have not answered yet.
     room: Arc<Semaphore>,
     units: usize,
 }
 
-impl<'a> Reader<'a> {
-    fn new(
-        hub: &'a Arc<Hub>,
-        config: Arc<Config>,
-        stream: SplitStream<WebSocket>,
-        outbox: Arc<Outbox>,
-        credentials: Credentials,
-    ) -> Self {
+impl<'a, S: Socket> Reader<'a, S> {
+    fn new(hub: &'a Arc<Hub>, config: Arc<Config>, stream: SplitStream<S>, outbox: Arc<Outbox>, side: Side) -> Self {
         let units = (bytes(config.max_message) / UNIT).clamp(IN_FLIGHT, Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(units));
-        Self {
+        let address = side.address().map(Whose::Address);
+        let mut reader = Self {
             hub,
             config,
             stream,
             outbox,
-            credentials,
+            side,
             joined: None,
             reading: Reading::default(),
             meters: Vec::new(),
             paused: None,
-            doors: HashMap::new(),
+            doors: Doors::default(),
+            offers: None,
+            listed: None,
+            error: None,
             room,
             units,
-        }
+        };
+        reader.meter(address);
+        reader
     }
 
     /// Reads until the connection is to end; returns why.
@@ -137,11 +159,21 @@ impl<'a> Reader<'a> {
         let mut tokens = self.hub.gatekeeper.changes();
         let joined_by = Instant::now() + JOIN;
         let cx = self.hub.cx.clone();
+        self.say_join();
         loop {
+            let mut offers = self.offers.take();
             let outbox = Arc::clone(&self.outbox);
             let joining = self.joined.is_none();
             let ends = self.look_again_at();
             let frame = tokio::select! {
+                Some(offer) = kube::next_offer(&mut offers) => {
+                    self.offers = offers;
+                    if let Err(refused) = self.offer(offer).await {
+                        refuse(self.hub, &self.outbox, &refused);
+                        return Close::Left;
+                    }
+                    continue;
+                }
                 () = outbox.closed() => return Close::Left,
                 () = cx.stopped() => return Close::Stopping,
                 () = sleep_until(joined_by), if joining => Err(Refused::new("no_join", "the first frame must be `join`")),
@@ -153,6 +185,7 @@ impl<'a> Reader<'a> {
                     None => return Close::Left,
                 },
             };
+            self.offers = offers;
             let taken = match frame {
                 Ok(None) => Ok(true),
                 Ok(Some(frame)) => self.take(&frame).await,
@@ -232,7 +265,12 @@ impl<'a> Reader<'a> {
 
     /// What the peer may do now.
     fn admit(&self) -> Result<Grant, Refused> {
-        let admitted = admission::admit(&self.hub.config(), &*self.hub.gatekeeper, &self.credentials);
+        let admitted = match &self.side {
+            Side::Answering { credentials, .. } => {
+                admission::admit(&self.hub.config(), &*self.hub.gatekeeper, credentials)
+            }
+            Side::Joining { space } => Ok(kube::trusted(space)),
+        };
         if let Err(refused) = &admitted {
             self.hub.refusals.say(|| tracing::warn!("a peer is not let in: {}", refused.text));
         }
@@ -243,10 +281,7 @@ impl<'a> Reader<'a> {
     fn readmit(&mut self) -> Result<Option<Bytes>, Refused> {
         if self.joined.is_some() {
             let grant = self.admit()?;
-            let joined = self
-                .joined
-                .as_mut()
-                .filter(|(_, joined)| (&joined.space, joined.may_write) == (&grant.space, grant.may_write));
+            let joined = self.joined.as_mut().filter(|(_, joined)| joined.is_like(&grant));
             let Some((_, joined)) = joined else {
                 return Err(Refused::new("access", "what this connection may do has changed: connect again"));
             };
@@ -267,7 +302,10 @@ impl<'a> Reader<'a> {
         self.hub.metrics.received.with_label_values(&[kind(&inbound)]).inc();
         let Some((link, may_write)) = self.joined.as_ref().map(|(link, grant)| (Arc::clone(link), grant.may_write))
         else {
-            self.join(&inbound)?;
+            match self.side {
+                Side::Answering { .. } => self.join(&inbound)?,
+                Side::Joining { .. } => self.joined_by(&inbound)?,
+            }
             return Ok(true);
         };
         match inbound {
@@ -289,7 +327,7 @@ impl<'a> Reader<'a> {
             }
             Inbound::Ephemeral(message) => {
                 // Only who has the document open hears of it, or is heard.
-                if self.doors.contains_key(&message.document) {
+                if self.doors.has(&message.document) {
                     let room = self.reserve(message.data.len()).await?;
                     let what = What::Ephemeral(Ephemeral {
                         sender: message.sender.to_owned(),
@@ -302,11 +340,37 @@ impl<'a> Reader<'a> {
                     self.hub.metrics.ephemeral_dropped.with_label_values(&["not_open"]).inc();
                 }
             }
+            Inbound::Unavailable { document } => {
+                if link.kube.is_some() {
+                    self.send(document, Input { link, what: What::Unavailable, room: None }).await?;
+                }
+            }
+            Inbound::Follow { since } => self.follow(&link, since),
+            Inbound::Position { position } => {
+                if let Some(kube) = link.kube.as_ref().filter(|_| may_write) {
+                    follow::received(self.hub, kube, position).await;
+                }
+            }
+            Inbound::Error(text) => return Ok(self.hear_error(&link, text)),
             Inbound::Leave => return Ok(false),
-            Inbound::Unavailable { .. }
-            | Inbound::RemoteSubscriptionChange { .. }
-            | Inbound::RemoteHeadsChanged { .. }
-            | Inbound::Unknown(_) => {}
+            Inbound::RemoteSubscriptionChange { add, remove } => {
+                link.subscriptions.remove(&remove);
+                let added: Arc<[_]> = link.subscriptions.add(&add, &self.hub.gossip).into();
+                if !added.is_empty() {
+                    // It is as if each document were sent to.
+                    (0..self.doors.len()).for_each(|_| self.pace(0));
+                    self.doors.tell(&link, || What::Subscribed(Arc::clone(&added))).await;
+                }
+            }
+            Inbound::RemoteHeadsChanged { document, heads } => {
+                // As with what is ephemeral: only who has the document open is heard.
+                let heads: Vec<_> = heads.iter().filter_map(Heads::read).collect();
+                if self.doors.has(&document) && !heads.is_empty() {
+                    let room = self.reserve(frame.len()).await?;
+                    self.send(document, Input { link, what: What::Heads(heads), room: Some(room) }).await?;
+                }
+            }
+            Inbound::Peer(_) | Inbound::Unknown(_) => {}
         }
         Ok(true)
     }
@@ -322,23 +386,15 @@ impl<'a> Reader<'a> {
         let grant = self.admit()?;
         let token = grant.token.clone().map(Whose::Token);
         self.meter(token.into_iter().chain([Whose::Space(Arc::clone(&grant.space))]));
-        let link = Link {
-            id: self.hub.new_link(),
-            peer: join.sender.to_owned(),
-            outbox: Arc::clone(&self.outbox),
-            waiting: Arc::new(Semaphore::new(bytes(self.config.waiting).min(Semaphore::MAX_PERMITS))),
-        };
         self.hub.metrics.sent.with_label_values(&["peer"]).inc();
-        self.outbox.push(wire::peer(&self.hub.peer, &link.peer, self.hub.store.storage_id()));
-        self.joined = Some((Arc::new(link), grant));
+        self.outbox.push(wire::peer(&self.hub.peer, join.sender, self.hub.store.storage_id(), join.kube));
+        self.begin(join.sender, join.storage_id, join.kube, grant);
         Ok(())
     }
 
     /// Says that something is refused, without an end of the connection.
     fn tell(&self, link: &Link, refused: &Refused) {
-        self.hub.metrics.refuse(refused.reason);
-        self.hub.metrics.sent.with_label_values(&["error"]).inc();
-        self.outbox.push(wire::error(&self.hub.peer, &link.peer, &refused.text));
+        kube::tell(self.hub, &self.outbox, &link.peer, refused);
     }
 
     /// Waits for room for a message of `len` bytes beside those that documents have not answered yet.
@@ -350,25 +406,13 @@ impl<'a> Reader<'a> {
     }
 
     async fn send(&mut self, document: DocumentId, input: Input) -> Result<(), Refused> {
-        let Some((_, Grant { space, .. })) = &self.joined else { return Ok(()) };
-        let most = self.hub.config().documents_per_connection;
         let mut input = Mail::Input(Box::new(input));
         // A document that fell (a defect) is opened again once.
         for _ in 0..2 {
-            let door = match self.doors.get(&document).filter(|door| !door.is_closed()) {
-                Some(door) => door,
-                None => {
-                    if self.doors.len() >= most && !self.doors.contains_key(&document) {
-                        let text = format!("a connection may have {most} documents here (`documents_per_connection`)");
-                        return Err(Refused::new("too_many_documents", text));
-                    }
-                    let key = Key { space: Arc::clone(space), document };
-                    let Some(door) = self.hub.document(&key) else {
-                        return Err(Refused::new("stopping", "this peer is stopping"));
-                    };
-                    self.doors.entry(document).insert_entry(door).into_mut()
-                }
-            };
+            if self.doors.get(&document).is_none() {
+                self.open(document).await?;
+            }
+            let Some(door) = self.doors.get(&document) else { break };
             match door.send(input).await {
                 Ok(()) => return Ok(()),
                 Err(unsent) => input = unsent.0,
@@ -378,28 +422,28 @@ impl<'a> Reader<'a> {
     }
 
     /// Closes every document, and the connection.
-    async fn leave(mut self, why: Close) {
+    async fn leave(mut self, why: Close) -> Ended {
         if why == Close::Stopping {
             // What was read is answered first: it is stored, and the peer should know.
             let units = u32::try_from(self.units).unwrap_or(u32::MAX);
             drop(timeout(self.config.write_timeout, self.room.acquire_many(units)).await);
         }
         self.outbox.close(why);
+        self.listed = None;
         if let Some((link, _)) = &self.joined {
-            for (_, door) in self.doors.drain() {
-                let left = Input { link: Arc::clone(link), what: What::Left, room: None };
-                drop(door.send(Mail::Input(Box::new(left))).await);
-            }
+            self.doors.close(link).await;
         }
-        if self.outbox.is_refused() {
+        let refusal = self.outbox.refusal();
+        if refusal.is_some() {
             let unheard = async { while let Some(Ok(_)) = self.stream.next().await {} };
             drop(timeout(LINGER, unheard).await);
         }
+        Ended { kube: self.joined.and_then(|(link, _)| link.kube.clone()), why: self.error.or(refusal) }
     }
 }
 
 /// Writes what waits in the outbox until the connection ends.
-async fn write(hub: Arc<Hub>, config: Arc<Config>, mut sink: SplitSink<WebSocket, Message>, outbox: Arc<Outbox>) {
+async fn write<S: Socket>(hub: Arc<Hub>, config: Arc<Config>, mut sink: SplitSink<S, Message>, outbox: Arc<Outbox>) {
     let mut keep_alive = interval_at(Instant::now() + config.keep_alive, config.keep_alive);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let patience = |len: usize| config.write_timeout + Duration::from_secs(len as u64 / SLOWEST);
@@ -440,7 +484,7 @@ async fn write(hub: Arc<Hub>, config: Arc<Config>, mut sink: SplitSink<WebSocket
     }
 }
 
-async fn farewell(hub: &Hub, sink: &mut SplitSink<WebSocket, Message>, why: Close) -> Result<(), axum::Error> {
+async fn farewell<S: Socket>(hub: &Hub, sink: &mut SplitSink<S, Message>, why: Close) -> Result<(), axum::Error> {
     let code = match why {
         Close::Left => close_code::NORMAL,
         Close::Stopping => close_code::AWAY,
@@ -464,6 +508,10 @@ fn kind(inbound: &Inbound<'_>) -> &'static str {
         Inbound::Ephemeral(_) => "ephemeral",
         Inbound::RemoteSubscriptionChange { .. } => "remote-subscription-change",
         Inbound::RemoteHeadsChanged { .. } => "remote-heads-changed",
+        Inbound::Peer(_) => "peer",
+        Inbound::Follow { .. } => "kube-follow",
+        Inbound::Position { .. } => "kube-position",
+        Inbound::Error(_) => "error",
         Inbound::Leave => "leave",
         Inbound::Unknown(_) => "unknown",
     }

@@ -8,10 +8,11 @@
 //! |---|---|---|
 //! | `about` | name, value | `storage-id`: the UUID that other peers know this store by |
 //! | `spaces` | id, name | a space |
-//! | `documents` | id, space, document, deleted, next, since, snapshot, tail, changes, changed, heads | a document: its id on the wire, whether only its tombstone is left, the number of its next write, the number before which nothing of it is left, the bytes of its snapshot and of its tail, how many changes these have, when the last of them was stored (ms since 1970, UTC), its heads (32 bytes each, sorted) |
+//! | `documents` | id, space, document, deleted, next, since, snapshot, tail, changes, changed, heads, position | a document: its id on the wire, whether only its tombstone is left, the number of its next write, the number before which nothing of it is left, the bytes of its snapshot and of its tail, how many changes these have, when the last of them was stored (ms since 1970, UTC), its heads (32 bytes each, sorted), where it is in the order in which documents were last changed |
 //! | `snapshots` | id, sealed, chunk | the snapshot of a document: what is kept beside it (see [`crate::sealed`]), and the document chunk |
 //! | `tail` | document, number, chunk | changes after the snapshot, in the order of their numbers: automerge chunks, joined |
 //! | `aside` | document, hash, chunk | a change that the document cannot be saved with; or, by their SHA-256, bytes that a repair found damaged, or without what they build on |
+//! | `mirrors` | space, peer, sent, received | another KUBE, by its storage id: it has all of the space up to a position here, and we have all up to a position there |
 //!
 //! `sum` beside a blob is its CRC-32 (IEEE); of a document it is that of deleted, next, since, snapshot, tail, changes and changed
 //! (8 bytes each, little-endian) and heads. The snapshot and the tail, joined, are what `automerge` loads: each change comes after those it depends on.
@@ -20,6 +21,9 @@
 //!
 //! *The tombstone rule*: of a deleted document the entry stays, with the heads that it had and the time of the deletion, and
 //! nothing is appended to it until it is revived. So what is deleted does not come back with who still has it.
+//!
+//! *The position rule*: every write that moves heads gives its document a position above all that were given before, so who
+//! has everything up to a position lacks what is above it and nothing else.
 //!
 //! *The port rule*: every method can fail, and what failed is not assumed to be on disk, nor to be missing from it.
 mod disk;
@@ -132,6 +136,24 @@ pub struct Snapshot {
     pub chunk: Bytes,
     /// What is kept of it.
     pub sealed: Sealed,
+}
+
+/// How far this KUBE and another have followed each other in a space; 0 when not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The other has all that was stored here up to this position.
+    pub sent: u64,
+    /// This one has all that was stored there up to this position of the other's.
+    pub received: u64,
+}
+
+/// One of [`Marks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// [`Marks::sent`].
+    Sent(u64),
+    /// [`Marks::received`].
+    Received(u64),
 }
 
 /// One change of the store; several are committed together.
@@ -272,6 +294,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The database could not be written; what became of `writes` is unknown until the documents are read again.
     fn commit(&self, writes: &[Write]) -> Result<(), Error>;
+
+    /// The documents of a space whose heads moved after a position, in that order, at most so many: each with its position.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn after(&self, space: &str, position: u64, most: usize) -> Result<Vec<(u64, DocumentId)>, Error>;
+
+    /// How far we and the KUBE with this storage id have followed each other.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn marks(&self, space: &str, peer: &str) -> Result<Marks, Error>;
+
+    /// Remembers how far that is.
+    ///
+    /// # Errors
+    /// The database could not be written; the mark may be there or not.
+    fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error>;
 
     /// Documents whose tail has more than a quarter of the bytes of the snapshot and is worth a compaction: at most `most`, in
     /// the order of the store, after a place in it.

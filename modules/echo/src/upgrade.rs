@@ -11,7 +11,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{Origin, Shared, admission::Credentials, hub::Full, socket};
+use crate::{
+    Origin, Shared,
+    admission::Credentials,
+    hub::Full,
+    socket::{self, Side, outbox},
+};
 
 /// Buffers of one connection: many connections are idle most of the time.
 const BUFFER: usize = 8 << 10;
@@ -71,7 +76,11 @@ pub(crate) async fn upgrade(
         async move |socket: WebSocket| {
             // A task of the module, so that it ends with it.
             let cx = hub.cx.clone();
-            cx.spawn(socket::serve(hub, socket, place, credentials));
+            cx.spawn(async move {
+                let side = Side::Answering { credentials, address: place.address() };
+                socket::serve(hub, socket, side, outbox(&config)).await;
+                drop(place);
+            });
         },
     )
 }

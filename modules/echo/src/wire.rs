@@ -2,6 +2,11 @@
 //!
 //! Decoding borrows from the frame, walks it once, never recurses, and allocates only short bounded lists. Encoding
 //! writes what JavaScript decodes as plain objects: definite lengths, text keys, byte strings without tags.
+//!
+//! # Between two KUBEs
+//! Three things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map: whoever says so
+//! understands the rest. `kube-follow {since}` asks to be offered every document of the space that was stored after a
+//! position of the other's store. `kube-position {position}` says that all up to it was offered, and is had.
 mod cbor;
 
 use std::{fmt, str::FromStr};
@@ -56,11 +61,13 @@ impl fmt::Debug for DocumentId {
     }
 }
 
-/// What a client sent.
+/// What a peer sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Inbound<'a> {
     /// The first frame of a connection.
     Join(Join<'a>),
+    /// The answer to it.
+    Peer(Answer<'a>),
     /// A sync message about a document.
     Sync {
         /// The document.
@@ -91,6 +98,18 @@ pub enum Inbound<'a> {
         /// The heads, by storage.
         heads: Vec<RemoteHeads<'a>>,
     },
+    /// Another KUBE asks to be offered what was stored after this position of our store.
+    Follow {
+        /// The position.
+        since: u64,
+    },
+    /// Another KUBE has offered all up to this position of its store, and knows that we have it.
+    Position {
+        /// The position.
+        position: u64,
+    },
+    /// Something is refused: why, in words.
+    Error(&'a str),
     /// The client goes.
     Leave,
     /// A type that is not known here, to be ignored: its name.
@@ -108,6 +127,8 @@ pub struct Join<'a> {
     pub ephemeral: bool,
     /// Versions of the protocol that the client speaks; a client that names none speaks version 1.
     pub versions: Vec<&'a str>,
+    /// Whether it is another KUBE.
+    pub kube: bool,
 }
 
 impl Join<'_> {
@@ -115,6 +136,17 @@ impl Join<'_> {
     pub fn is_supported(&self) -> bool {
         self.versions.contains(&VERSION)
     }
+}
+
+/// Who answers a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// Its peer id.
+    pub sender: &'a str,
+    /// Names its storage over connections, if it has one.
+    pub storage_id: Option<&'a str>,
+    /// Whether it is another KUBE.
+    pub kube: bool,
 }
 
 /// A message that is passed on to whoever has the document open, and not stored.
@@ -206,7 +238,13 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
                 storage_id: metadata.optional_id("storageId")?,
                 ephemeral: metadata.flag("isEphemeral")?,
                 versions: fields.texts("supportedProtocolVersions")?.unwrap_or_else(|| vec![VERSION]),
+                kube: metadata.has("kube"),
             })
+        }
+        "peer" => {
+            let metadata = fields.map("peerMetadata")?;
+            let (sender, storage_id) = (fields.id("senderId")?, metadata.optional_id("storageId")?);
+            Inbound::Peer(Answer { sender, storage_id, kube: metadata.has("kube") })
         }
         "sync" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: false },
         "request" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: true },
@@ -225,17 +263,50 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
         "remote-heads-changed" => {
             Inbound::RemoteHeadsChanged { document: fields.document()?, heads: fields.remote_heads("newHeads")? }
         }
+        "kube-follow" => Inbound::Follow { since: fields.integer("since")? },
+        "kube-position" => Inbound::Position { position: fields.integer("position")? },
+        "error" => Inbound::Error(fields.text("message").unwrap_or_default()),
         "leave" => Inbound::Leave,
         unknown => Inbound::Unknown(unknown),
     })
 }
 
-/// Encodes the answer to a join: who this peer is, and that version 1 is spoken.
-pub fn peer(sender: &str, target: &str, storage_id: &str) -> Bytes {
+/// Encodes the first frame to another KUBE: who this peer is, and that version 1 is spoken.
+pub fn join(sender: &str, storage_id: &str) -> Bytes {
+    let mut encoder = Encoder::new(Vec::with_capacity(256));
+    encoder.map(4).expect(INFALLIBLE);
+    Frame(encoder)
+        .text("type", "join")
+        .text("senderId", sender)
+        .with("peerMetadata", |e| metadata(e, storage_id, true))
+        .with("supportedProtocolVersions", |e| e.array(1)?.str(VERSION)?.ok())
+        .done()
+}
+
+/// Encodes the answer to a join: who this peer is, and that version 1 is spoken; and, to another `kube`, that we are one.
+pub fn peer(sender: &str, target: &str, storage_id: &str, kube: bool) -> Bytes {
     Frame::new("peer", 5, sender, target)
         .text("selectedProtocolVersion", VERSION)
-        .with("peerMetadata", |e| e.map(2)?.str("storageId")?.str(storage_id)?.str("isEphemeral")?.bool(false)?.ok())
+        .with("peerMetadata", |e| metadata(e, storage_id, kube))
         .done()
+}
+
+fn metadata(encoder: &mut Encoder, storage_id: &str, kube: bool) -> Encoded {
+    encoder.map(2 + u64::from(kube))?;
+    if kube {
+        encoder.str("kube")?.map(0)?;
+    }
+    encoder.str("storageId")?.str(storage_id)?.str("isEphemeral")?.bool(false)?.ok()
+}
+
+/// Encodes that we want to be offered every document that another KUBE stored after a position.
+pub fn follow(sender: &str, target: &str, since: u64) -> Bytes {
+    Frame::new("kube-follow", 4, sender, target).with("since", |e| integer(e, since)).done()
+}
+
+/// Encodes that another KUBE has all that we stored up to a position.
+pub fn position(sender: &str, target: &str, position: u64) -> Bytes {
+    Frame::new("kube-position", 4, sender, target).with("position", |e| integer(e, position)).done()
 }
 
 /// Encodes a sync message about a document.

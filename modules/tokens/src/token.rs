@@ -60,6 +60,8 @@ pub enum Access {
     Read,
     /// They may be read and changed, and new ones made.
     Write,
+    /// That, and who has it is told of all that there are: for another KUBE.
+    Mirror,
 }
 
 /// The name of a space: a DNS label, so that no name collides with those that KUBE derives, which have a dot.

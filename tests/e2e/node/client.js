@@ -19,13 +19,28 @@ const request = https.request;
 https.request = (options, ...rest) =>
   request(page ? { ...options, headers: { ...options.headers, Origin: page } } : options, ...rest);
 
+/** A storage that forgets. */
+function memory() {
+  const kept = new Map();
+  const name = (key) => key.join("/");
+  const within = (prefix) => [...kept.values()].filter(({ key }) => prefix.every((part, at) => key[at] === part));
+  return {
+    load: async (key) => kept.get(name(key))?.data,
+    save: async (key, data) => void kept.set(name(key), { key, data }),
+    remove: async (key) => void kept.delete(name(key)),
+    loadRange: async (prefix) => within(prefix),
+    removeRange: async (prefix) => within(prefix).forEach(({ key }) => kept.delete(name(key))),
+  };
+}
+
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 /** Serves standard input with one generation of the library: `find` and `content` differ between them. */
 export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, find, content }) {
-  let repo, adapter, socket;
+  let repo, socket;
+  const adapters = [];
   const handles = new Map(); // id -> handle
-  const serverHeads = new Map(); // id -> heads as the server last said them
+  const serverHeads = new Map(); // adapter -> Map(id -> heads as its server last said them)
   const written = new Map(); // id -> Map(head -> how many changes it stands for)
   let waiting = []; // checks to repeat whenever something changed
 
@@ -36,7 +51,8 @@ export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, fi
       recheck();
     });
   const headsOf = (doc) => Automerge.getHeads(content(handles.get(doc)));
-  const saved = (doc) => String([...headsOf(doc)].sort()) === String([...(serverHeads.get(doc) ?? [])].sort());
+  const sorted = (heads) => String([...(heads ?? [])].sort());
+  const saved = (doc) => [...serverHeads.values()].some((heads) => sorted(headsOf(doc)) === sorted(heads.get(doc)));
 
   function hold(handle) {
     const doc = handle.documentId;
@@ -51,10 +67,10 @@ export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, fi
   }
 
   // What the server has: the heads it names in its own sync messages.
-  function overhear({ type, documentId: doc, data }) {
+  function overhear(adapter, { type, documentId: doc, data }) {
     if (type !== "sync") return;
     const { heads } = Automerge.decodeSyncMessage(new Uint8Array(data));
-    serverHeads.set(doc, heads);
+    serverHeads.get(adapter).set(doc, heads);
     const counts = heads.map((head) => written.get(doc)?.get(head)).filter((count) => count !== undefined);
     if (counts.length > 0) say({ event: "saved", doc, count: Math.max(...counts) });
     recheck();
@@ -72,24 +88,44 @@ export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, fi
   }
 
   const ops = {
-    /** Connects to `url`, as a page of `origin`, and answers when the server has answered; `wait: false` answers at once. */
-    async connect({ url, peer, origin, retry = 200, wait = true }) {
+    /**
+     * Connects to `url`, or to all `urls`, as a page of `origin`, and answers when the servers have answered; `wait: false`
+     * answers at once. `gossip: true` keeps documents, so that there is a storage id, and hears of others' heads.
+     */
+    async connect({ url, urls = [url], peer, origin, retry = 200, wait = true, gossip = false }) {
       page = origin;
-      adapter = new Adapter(url, retry);
-      const receive = adapter.receiveMessage.bind(adapter);
-      adapter.receiveMessage = (bytes) => {
-        const { type, message } = cbor.decode(new Uint8Array(bytes));
-        if (type === "error") say({ event: "error", message });
-        receive(bytes);
-      };
-      repo = new Repo({ network: [adapter], peerId: peer, sharePolicy: async () => true });
-      adapter.on("message", overhear);
-      adapter.on("peer-candidate", ({ peerId }) => say({ event: "peer", peer: peerId }));
-      adapter.on("peer-disconnected", ({ peerId }) => {
-        serverHeads.clear();
-        say({ event: "gone", peer: peerId });
-      });
-      if (wait) await new Promise((done) => adapter.once("peer-candidate", done));
+      adapters.push(...urls.map((url) => new Adapter(url, retry)));
+      for (const adapter of adapters) {
+        const receive = adapter.receiveMessage.bind(adapter);
+        adapter.receiveMessage = (bytes) => {
+          const { type, message } = cbor.decode(new Uint8Array(bytes));
+          if (type === "error") say({ event: "error", message });
+          receive(bytes);
+        };
+        serverHeads.set(adapter, new Map());
+        adapter.on("message", (message) => overhear(adapter, message));
+        adapter.on("peer-candidate", ({ peerId }) => say({ event: "peer", peer: peerId }));
+        adapter.on("peer-disconnected", ({ peerId }) => {
+          serverHeads.get(adapter).clear();
+          say({ event: "gone", peer: peerId });
+        });
+      }
+      const answered = adapters.map((adapter) => new Promise((done) => adapter.once("peer-candidate", done)));
+      const storing = gossip ? { storage: memory(), enableRemoteHeadsGossiping: true } : {};
+      repo = new Repo({ network: [...adapters], peerId: peer, sharePolicy: async () => true, ...storing });
+      if (wait) await Promise.all(answered);
+    },
+    /** The storage id, which others subscribe to. */
+    storage: () => repo.storageId(),
+    /** Hears of what these storages have. */
+    subscribe({ storages }) {
+      repo.subscribeToRemotes(storages);
+    },
+    /** Answers when that storage is known to have all of a document that is here. */
+    async stored({ doc, storage }) {
+      const handle = handles.get(doc);
+      handle.on("remote-heads", () => setImmediate(recheck));
+      await until(() => String([...(handle.getSyncInfo(storage)?.lastHeads ?? [])].sort()) === String([...handle.heads()].sort()));
     },
     /** Makes `count` documents with one item each; answers their ids. */
     create({ count = 1, item = 0 }) {
@@ -121,7 +157,8 @@ export function serve({ Automerge, Repo, Adapter, cbor, generateAutomergeUrl, fi
           if (next > 0 && !saved(doc)) return;
           add(doc, next++);
         };
-        adapter.on("message", (message) => message.documentId === doc && setImmediate(go));
+        for (const adapter of adapters)
+          adapter.on("message", (message) => message.documentId === doc && setImmediate(go));
         go();
       }
     },

@@ -179,13 +179,13 @@ impl Actor {
             return;
         }
         let now = Instant::now();
-        let announced: Vec<u64> =
-            self.seats.iter().filter(|(_, seat)| seat.peer.has_something()).map(|(id, _)| *id).collect();
-        for (id, seat) in &mut self.seats {
+        let may_have: Vec<Arc<Link>> =
+            self.seats.values().filter(|seat| seat.may_have()).map(|seat| Arc::clone(&seat.link)).collect();
+        for seat in self.seats.values_mut() {
             let Some(until) = seat.asks_until else { continue };
             if !self.heads.is_empty() {
                 seat.asks_until = None;
-            } else if until <= now || !announced.iter().any(|other| other != id) {
+            } else if until <= now || !may_have.iter().any(|other| other.peer != seat.link.peer) {
                 seat.asks_until = None;
                 self.hub.metrics.sent.with_label_values(&["doc-unavailable"]).inc();
                 seat.link.outbox.push(wire::doc_unavailable(&self.hub.peer, &seat.link.peer, self.key.document));

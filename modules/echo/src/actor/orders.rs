@@ -4,8 +4,9 @@ use std::{mem, panic::AssertUnwindSafe, sync::Arc};
 use automerge::ActorId;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Actor, Mail, Sizes, Turn, damaged, now, stopping, unreadable};
+use super::{Actor, Mail, Sizes, Turn, damaged, heads::Gossip, now, stopping, unreadable};
 use crate::{
+    gossip::Subscriptions,
     history::Point,
     hub::{Door, Hub},
     intake,
@@ -74,8 +75,12 @@ impl Actor {
 
     /// Tells everyone that there is nothing any more, and forgets them.
     pub(super) fn bury(&mut self) {
-        (self.replica, self.heads) = (None, Vec::new());
-        for seat in mem::take(&mut self.seats).into_values() {
+        (self.replica, self.heads, self.gossip) = (None, Vec::new(), Gossip::default());
+        for mut seat in mem::take(&mut self.seats).into_values() {
+            // Nothing is left to offer.
+            if let Some(pending) = seat.pending.take() {
+                pending.had();
+            }
             self.tell_unavailable(&seat.link);
         }
     }
@@ -178,5 +183,13 @@ impl Actor {
 /// A connection that nobody is at the other end of, without room for changes that wait.
 fn nobody(hub: &Hub) -> Link {
     let outbox = Arc::new(Outbox::new(0));
-    Link { id: hub.new_link(), peer: String::new(), outbox, waiting: Arc::new(Semaphore::new(0)) }
+    Link {
+        id: hub.new_link(),
+        peer: String::new(),
+        outbox,
+        waiting: Arc::new(Semaphore::new(0)),
+        storage_id: None,
+        subscriptions: Subscriptions::default(),
+        kube: None,
+    }
 }

@@ -22,7 +22,13 @@ impl Gatekeeper for One {
 }
 
 fn grant() -> Grant {
-    Grant { space: "team".into(), may_write: false, until: Some(SystemTime::UNIX_EPOCH), token: Some("id".into()) }
+    Grant {
+        space: "team".into(),
+        may_write: false,
+        may_follow: false,
+        until: Some(SystemTime::UNIX_EPOCH),
+        token: Some("id".into()),
+    }
 }
 
 fn of(authorization: Option<&[u8]>, query: Option<&str>) -> Credentials {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::{
+    gossip::Subscriptions,
     intake,
     outbox::Outbox,
     reader::{self, Limits},
@@ -96,6 +97,9 @@ impl Hub {
                 peer: id.to_string(),
                 outbox: Arc::new(Outbox::new(usize::MAX)),
                 waiting: Arc::new(Semaphore::new(1 << 20)),
+                storage_id: None,
+                subscriptions: Subscriptions::default(),
+                kube: None,
             }),
             document: DocumentId([1; 16]),
             waiting: IntGauge::new("waiting", "Waiting.").unwrap(),

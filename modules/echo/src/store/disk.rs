@@ -1,4 +1,5 @@
 //! The store on disk: one SQLite database.
+mod mirrors;
 mod rows;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 use automerge::{ActorId, ChangeHash};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
 
-use super::{Error, Key, Listed, Outgrown, Recent, Rows, Store, Stored, Summary, Write};
+use super::{Error, Key, Listed, Mark, Marks, Outgrown, Recent, Rows, Store, Stored, Summary, Write};
 use crate::{sealed::Sealed, wire::DocumentId};
 
 /// The version of the format that is read and written here.
@@ -51,6 +52,8 @@ pub struct Disk {
 struct Writer {
     connection: Connection,
     spaces: HashMap<String, i64>,
+    /// The highest position that was given.
+    position: i64,
 }
 
 impl Disk {
@@ -97,6 +100,27 @@ impl Disk {
             readers.push(connection);
         }
         Ok(result)
+    }
+
+    /// Writes with the one connection that does, which is opened again if it fell.
+    fn writing(&self, write: impl FnOnce(&mut Writer) -> Result<(), Fault>) -> Result<(), Error> {
+        let mut held = lock(&self.writer);
+        let write = || -> Result<(), Fault> {
+            let writer = match &mut *held {
+                Some(writer) => writer,
+                closed => closed
+                    .insert(Writer::open(&self.path, self.cache).map_err(|error| Fault::Again(error.to_string()))?),
+            };
+            write(writer)
+        };
+        write().map_err(|fault| {
+            // A full disk is rolled back, and that is that. After anything else nothing in memory is believed any more.
+            if !fault.is_full() {
+                *held = None;
+                lock(&self.readers).clear();
+            }
+            Error::Write { path: self.path.clone(), reason: fault.to_string() }
+        })
     }
 
     /// Moves what was committed from the log into the database, and gives free pages back; says whether that was all.
@@ -162,23 +186,19 @@ impl Store for Disk {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {
-        let mut held = lock(&self.writer);
-        let mut commit = || -> Result<(), Fault> {
-            let writer = match &mut *held {
-                Some(writer) => writer,
-                closed => closed
-                    .insert(Writer::open(&self.path, self.cache).map_err(|error| Fault::Again(error.to_string()))?),
-            };
-            if writes.is_empty() { writer.probe() } else { writer.commit(writes) }
-        };
-        commit().map_err(|fault| {
-            // A full disk is rolled back, and that is that. After anything else nothing in memory is believed any more.
-            if !fault.is_full() {
-                *held = None;
-                lock(&self.readers).clear();
-            }
-            Error::Write { path: self.path.clone(), reason: fault.to_string() }
-        })
+        self.writing(|writer| if writes.is_empty() { writer.probe() } else { writer.commit(writes) })
+    }
+
+    fn after(&self, space: &str, position: u64, most: usize) -> Result<Vec<(u64, DocumentId)>, Error> {
+        self.reading(|reader| reader.after(space, position, most))
+    }
+
+    fn marks(&self, space: &str, peer: &str) -> Result<Marks, Error> {
+        self.reading(|reader| reader.marks(space, peer))
+    }
+
+    fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error> {
+        self.writing(|writer| writer.mark(space, peer, mark))
     }
 
     fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error> {
@@ -365,7 +385,8 @@ impl Writer {
             query.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         };
         let spaces = set_up().map_err(failed)?;
-        Ok(Self { connection, spaces })
+        let position = mirrors::position(&connection).map_err(failed)?;
+        Ok(Self { connection, spaces, position })
     }
 
     fn storage_id(&self, path: &Path) -> Result<String, Error> {
@@ -383,6 +404,7 @@ impl Writer {
     fn commit(&mut self, writes: &[Write]) -> Result<(), Fault> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut new = HashMap::new();
+        let mut position = self.position;
         for write in writes {
             let key = write.key();
             let space = self.spaces.get(&*key.space).or_else(|| new.get(&*key.space)).copied();
@@ -395,15 +417,16 @@ impl Writer {
                     space
                 }
             };
-            apply(&transaction, space, write)?;
+            apply(&transaction, space, write, &mut position)?;
         }
         transaction.commit()?;
+        self.position = position;
         self.spaces.extend(new);
         Ok(())
     }
 }
 
-fn apply(transaction: &Connection, space: i64, write: &Write) -> Result<(), Fault> {
+fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64) -> Result<(), Fault> {
     let reader = Reader(transaction);
     let found = match write {
         // These put something else in place of an entry, damaged or not.
@@ -486,13 +509,18 @@ fn apply(transaction: &Connection, space: i64, write: &Write) -> Result<(), Faul
     summary.next += 1;
     let heads: Vec<u8> = summary.heads.iter().flat_map(|head| head.0).collect();
     let mut update = transaction.prepare_cached(
-        "UPDATE documents SET deleted = ?, next = ?, since = ?, snapshot = ?, tail = ?, changes = ?, changed = ?, heads = ?, sum = ?
-         WHERE id = ?",
+        "UPDATE documents SET deleted = ?, next = ?, since = ?, snapshot = ?, tail = ?, changes = ?, changed = ?, heads = ?, sum = ?,
+         position = coalesce(?, position) WHERE id = ?",
     )?;
     let Summary { next, since, snapshot, tail, changes, changed, .. } = summary;
     let [next, since, size, tail, changes, changed] =
         [next, since, snapshot, tail, changes, changed].map(u64::cast_signed);
-    update.execute(params![summary.deleted, next, since, size, tail, changes, changed, heads, summary.sum(), id])?;
+    let moved = matches!(write, Write::Append { .. } | Write::SetAside { .. }).then(|| {
+        *position += 1;
+        *position
+    });
+    let sum = summary.sum();
+    update.execute(params![summary.deleted, next, since, size, tail, changes, changed, heads, sum, moved, id])?;
     Ok(())
 }
 
@@ -511,8 +539,10 @@ const SCHEMA: &str = "
         id INTEGER PRIMARY KEY, space INTEGER NOT NULL, document BLOB NOT NULL, deleted INTEGER NOT NULL,
         next INTEGER NOT NULL, since INTEGER NOT NULL, snapshot INTEGER NOT NULL, tail INTEGER NOT NULL,
         changes INTEGER NOT NULL, changed INTEGER NOT NULL, heads BLOB NOT NULL, sum INTEGER NOT NULL,
+        position INTEGER NOT NULL DEFAULT 0,
         UNIQUE (space, document)
     ) STRICT;
+    CREATE INDEX positions ON documents (space, position);
     CREATE TABLE snapshots (
         id INTEGER PRIMARY KEY,
         sealed BLOB NOT NULL, sealed_sum INTEGER NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL
@@ -524,6 +554,10 @@ const SCHEMA: &str = "
     CREATE TABLE aside (
         document INTEGER NOT NULL, hash BLOB NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL,
         PRIMARY KEY (document, hash)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE mirrors (
+        space TEXT NOT NULL, peer TEXT NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL,
+        PRIMARY KEY (space, peer)
     ) STRICT, WITHOUT ROWID;
     COMMIT;
 ";

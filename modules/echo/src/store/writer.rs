@@ -30,6 +30,7 @@ pub(crate) type Health = Result<(), Arc<Error>>;
 pub(crate) struct Writer {
     queue: SyncSender<Request>,
     room: Arc<Semaphore>,
+    written: watch::Receiver<()>,
 }
 
 struct Request {
@@ -47,12 +48,18 @@ impl Writer {
         lease: Arc<OwnedSemaphorePermit>,
     ) -> io::Result<Self> {
         let (queue, requests) = sync_channel(ROOM);
+        let (commits, written) = watch::channel(());
         let thread = move || {
-            Committer { store, metrics, health }.run(&requests);
+            Committer { store, metrics, health, commits }.run(&requests);
             drop(lease);
         };
         thread::Builder::new().name("echo-commit".to_owned()).spawn(thread)?;
-        Ok(Self { queue, room: Arc::new(Semaphore::new(ROOM)) })
+        Ok(Self { queue, room: Arc::new(Semaphore::new(ROOM)), written })
+    }
+
+    /// Changes whenever something new is on disk.
+    pub(crate) fn written(&self) -> watch::Receiver<()> {
+        self.written.clone()
     }
 
     /// Waits for room, then until `write` is on disk.
@@ -74,6 +81,7 @@ struct Committer {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     health: watch::Sender<Health>,
+    commits: watch::Sender<()>,
 }
 
 impl Committer {
@@ -111,6 +119,7 @@ impl Committer {
             Ok(()) => {
                 self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
                 self.metrics.commit_writes.observe(writes.len() as f64);
+                self.commits.send_replace(());
             }
             Err(_) => self.metrics.commit_failures.inc(),
         }

@@ -4,7 +4,7 @@ use minicbor::{Decoder, data::Type};
 use super::{DocumentId, Error, MAX_DEPTH, MAX_ID, MAX_LIST, RemoteHeads};
 
 /// Every key that has a meaning here, in any frame.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 18] = [
     "type",
     "senderId",
     "documentId",
@@ -19,6 +19,10 @@ const KEYS: [&str; 14] = [
     "remove",
     "newHeads",
     "timestamp",
+    "message",
+    "kube",
+    "since",
+    "position",
 ];
 
 /// A byte string that JavaScript wrote as a `Uint8Array` (RFC 8746, section 2.1).
@@ -109,6 +113,11 @@ impl<'a> Fields<'a> {
         // Exact for every value that passes: whole and below 2^53.
         let whole = float as u64;
         if whole as f64 == float && whole < 1 << 53 { Ok(whole) } else { Err(Error::WrongType(key)) }
+    }
+
+    /// Whether there is a value.
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.get(key).is_some()
     }
 
     /// A map that is empty where it is absent.

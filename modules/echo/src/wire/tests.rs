@@ -64,7 +64,8 @@ fn every_recorded_frame_is_understood() {
             }
             ("sync", Inbound::Sync { data, request: false, .. }) => assert!(data.len() >= 10),
             ("request", Inbound::Sync { data, request: true, .. }) => assert_eq!(data.len(), 10),
-            ("doc-unavailable", Inbound::Unavailable { .. }) | ("peer", Inbound::Unknown("peer")) => {}
+            ("doc-unavailable", Inbound::Unavailable { .. }) => {}
+            ("peer", Inbound::Peer(answer)) => assert!(answer.storage_id.is_some() && !answer.kube, "{answer:?}"),
             ("ephemeral", Inbound::Ephemeral(message)) => {
                 assert_eq!((message.count, message.data.len()), (1, 11));
                 assert!(message.sender.starts_with("alice-"), "relayed with its first sender: {message:?}");
@@ -114,8 +115,15 @@ fn what_is_encoded_is_decoded_again() {
         decode(&remote_heads_changed("me", "you", ID, &heads)),
         Ok(Inbound::RemoteHeadsChanged { document: ID, heads })
     );
-    assert_eq!(decode(&peer("me", "you", "storage")), Ok(Inbound::Unknown("peer")));
-    assert_eq!(decode(&error("me", "you", "no")), Ok(Inbound::Unknown("error")));
+    for kube in [false, true] {
+        let answer = Answer { sender: "me", storage_id: Some("storage"), kube };
+        assert_eq!(decode(&peer("me", "you", "storage", kube)), Ok(Inbound::Peer(answer)));
+    }
+    let first = Join { sender: "me", storage_id: Some("storage"), ephemeral: false, versions: vec!["1"], kube: true };
+    assert_eq!(decode(&join("me", "storage")), Ok(Inbound::Join(first)));
+    assert_eq!(decode(&follow("me", "you", 1 << 40)), Ok(Inbound::Follow { since: 1 << 40 }));
+    assert_eq!(decode(&position("me", "you", 7)), Ok(Inbound::Position { position: 7 }));
+    assert_eq!(decode(&error("me", "you", "no")), Ok(Inbound::Error("no")));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use kube_contract::Health;
 use kube_echo::{
-    store::{Disk, Error, Key, Listed, OPEN_SPACE, Outgrown, Recent, Rows, Store, Stored, Summary, Write},
+    store::{Disk, Error, Key, Listed, Mark, Marks, OPEN_SPACE, Outgrown, Recent, Rows, Store, Stored, Summary, Write},
     wire::DocumentId,
 };
 use tokio::time::timeout;
@@ -84,6 +84,19 @@ impl Store for Faulty {
     fn rows(&self, key: &Key) -> Result<Option<Rows>, Error> {
         self.reading()?;
         self.disk.rows(key)
+    }
+
+    fn after(&self, space: &str, position: u64, most: usize) -> Result<Vec<(u64, DocumentId)>, Error> {
+        self.reading()?;
+        self.disk.after(space, position, most)
+    }
+
+    fn marks(&self, space: &str, peer: &str) -> Result<Marks, Error> {
+        self.disk.marks(space, peer)
+    }
+
+    fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error> {
+        self.disk.mark(space, peer, mark)
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use kube_contract::{Appliance, Board, Limits, Running};
 use kube_echo::{
     Config, Denied, Echo, Gatekeeper, Grant, Handle, TokenHash,
     store::Store,
-    wire::{self, DocumentId},
+    wire::{self, DocumentId, Inbound, RemoteHeads},
 };
 use prometheus::Registry;
 use sha2::{Digest, Sha256};
@@ -56,7 +56,17 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     pub(crate) fn give(&self, token: &str, space: &str, may_write: bool, until: Option<SystemTime>) {
-        let grant = Grant { space: space.into(), may_write, until, token: Some(token.into()) };
+        let grant = Grant { space: space.into(), may_write, may_follow: false, until, token: Some(token.into()) };
+        self.set(token, grant);
+    }
+
+    /// A token for another KUBE.
+    pub(crate) fn give_mirror(&self, token: &str, space: &str) {
+        let (until, id) = (None, Some(token.into()));
+        self.set(token, Grant { space: space.into(), may_write: true, may_follow: true, until, token: id });
+    }
+
+    fn set(&self, token: &str, grant: Grant) {
         self.grants.lock().unwrap().insert(TokenHash(Sha256::digest(token).into()), grant);
         self.changes.send_modify(|changes| *changes += 1);
     }
@@ -89,21 +99,25 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(config: &Config) -> Self {
+        Self::start_at(config, Arc::default(), ([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// Starts where another was, say, that has stopped.
+    pub(crate) async fn start_at(config: &Config, tokens: Arc<Tokens>, address: SocketAddr) -> Self {
         let registry = Registry::new();
-        let tokens = Arc::new(Tokens::default());
         let echo = Echo::bind(config, Arc::clone(&tokens) as _, &registry).unwrap();
-        Self::run(echo, config, tokens, registry).await
+        Self::run(echo, config, tokens, registry, address).await
     }
 
     pub(crate) async fn with_store(config: &Config, store: Arc<dyn Store>) -> Self {
         let registry = Registry::new();
         let tokens = Arc::new(Tokens::default());
         let echo = Echo::with_store(config, store, Arc::clone(&tokens) as _, &registry).unwrap();
-        Self::run(echo, config, tokens, registry).await
+        Self::run(echo, config, tokens, registry, ([127, 0, 0, 1], 0).into()).await
     }
 
-    async fn run(echo: Echo, config: &Config, tokens: Arc<Tokens>, registry: Registry) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn run(echo: Echo, config: &Config, tokens: Arc<Tokens>, registry: Registry, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let handle = echo.handle();
         let service = echo.router().into_make_service_with_connect_info::<SocketAddr>();
@@ -164,6 +178,8 @@ pub(crate) struct Frame {
     pub(crate) count: u64,
     pub(crate) session: String,
     pub(crate) storage_id: String,
+    /// Heads by storage, each with the time at which they were seen.
+    pub(crate) heads: Vec<(String, Vec<String>, u64)>,
 }
 
 impl Frame {
@@ -191,6 +207,12 @@ impl Frame {
             }
         }
         assert_eq!(decoder.position(), bytes.len());
+        if let Ok(Inbound::RemoteHeadsChanged { heads, .. }) = wire::decode(bytes) {
+            let owned = |heads: RemoteHeads<'_>| {
+                (heads.storage_id.to_owned(), heads.heads.into_iter().map(str::to_owned).collect(), heads.timestamp)
+            };
+            frame.heads = heads.into_iter().map(owned).collect();
+        }
         frame
     }
 }
@@ -258,12 +280,26 @@ impl Client {
         client
     }
 
+    /// Connects as a peer with a storage, and joins.
+    pub(crate) async fn join_storing(server: &Server, peer: &str, storage_id: &str) -> Self {
+        let mut client = connect_with(server, "", &[]).await.unwrap();
+        assert_eq!(client.say_join_storing(peer, "1", storage_id).await.kind, "peer");
+        client
+    }
+
     pub(crate) async fn say_join(&mut self, peer: &str, version: &str) -> Frame {
+        self.say_join_storing(peer, version, "").await
+    }
+
+    async fn say_join_storing(&mut self, peer: &str, version: &str, storage_id: &str) -> Frame {
         self.peer = peer.to_owned();
         let mut encoder = minicbor::Encoder::new(Vec::new());
         encoder.map(4).unwrap().str("type").unwrap().str("join").unwrap();
         encoder.str("senderId").unwrap().str(peer).unwrap();
-        encoder.str("peerMetadata").unwrap().map(0).unwrap();
+        encoder.str("peerMetadata").unwrap().map(u64::from(!storage_id.is_empty())).unwrap();
+        if !storage_id.is_empty() {
+            encoder.str("storageId").unwrap().str(storage_id).unwrap();
+        }
         encoder.str("supportedProtocolVersions").unwrap().array(1).unwrap().str(version).unwrap();
         self.send(encoder.into_writer()).await;
         self.next().await.expect("an answer to the join")
@@ -359,6 +395,31 @@ impl Client {
         let message = copy.document.generate_sync_message(&mut copy.state).unwrap();
         self.copies.insert(id, copy);
         self.send(wire::request(&self.peer, "server", id, &message.encode())).await;
+    }
+
+    /// Wants to hear of the heads in this storage.
+    pub(crate) async fn subscribe(&mut self, storage_id: &str) {
+        let mut encoder = minicbor::Encoder::new(Vec::new());
+        encoder.map(2).unwrap().str("type").unwrap().str("remote-subscription-change").unwrap();
+        encoder.str("add").unwrap().array(1).unwrap().str(storage_id).unwrap();
+        self.send(encoder.into_writer()).await;
+    }
+
+    /// Passes on what another storage has.
+    pub(crate) async fn pass_on(&mut self, id: DocumentId, storage_id: &str, head: &str, timestamp: u64) {
+        let heads = [RemoteHeads { storage_id, heads: vec![head], timestamp }];
+        self.send(wire::remote_heads_changed(&self.peer, "server", id, &heads)).await;
+    }
+
+    /// The next heads that it hears of.
+    pub(crate) async fn heads_of_others(&mut self) -> (DocumentId, String, Vec<String>) {
+        loop {
+            let frame = self.next().await.expect("the connection stays");
+            if let Some((storage_id, heads, _)) = frame.heads.first().cloned() {
+                return (frame.document.unwrap(), storage_id, heads);
+            }
+            self.take(&frame).await;
+        }
     }
 
     pub(crate) async fn whisper(&mut self, id: DocumentId, sender: &str, count: u64) {

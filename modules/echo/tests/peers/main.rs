@@ -2,9 +2,13 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod boxes;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod gossip;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

@@ -271,3 +271,46 @@ fn damaged_rows_are_seen_as_they_are_and_something_can_be_put_in_their_place() {
     assert_eq!(disk.rows(&key(1)).unwrap().unwrap().aside, [row(&[0], true)]);
     assert!(disk.summary(&key(2)).unwrap().unwrap().deleted);
 }
+
+#[test]
+fn documents_are_found_in_the_order_in_which_their_heads_moved_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let after = |disk: &Disk, position| disk.after(OPEN_SPACE, position, 10).unwrap();
+    let last = {
+        let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(after(&disk, 0), []);
+        disk.commit(&[append(&key(1), b"one", 1), append(&key(2), b"two", 2), append(&key(3), b"three", 3)]).unwrap();
+        let elsewhere = Key { space: "team".into(), ..key(4) };
+        disk.commit(&[append(&key(1), b"one", 4), append(&elsewhere, b"four", 5)]).unwrap();
+        let found: Vec<_> = after(&disk, 0).iter().map(|(_, document)| document.0[0]).collect();
+        assert_eq!(found, [2, 3, 1]);
+        assert_eq!(disk.after(OPEN_SPACE, 0, 2).unwrap(), after(&disk, 0)[..2]);
+        let last = after(&disk, 0)[2].0;
+        assert_eq!(after(&disk, last), []);
+        // A compaction changes nothing for others.
+        let snapshot = Snapshot { chunk: Bytes::from_static(b"x"), sealed: Sealed::default() };
+        disk.commit(&[Write::Compact { key: key(2), before: 1, snapshot }]).unwrap();
+        assert_eq!(after(&disk, last), []);
+        last
+    };
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    disk.commit(&[append(&key(3), b"three", 6)]).unwrap();
+    assert_eq!(after(&disk, last).iter().map(|(_, document)| document.0[0]).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn marks_are_remembered_and_no_position_up_to_one_is_given_again() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+        assert_eq!(disk.marks("team", "other").unwrap(), Marks::default());
+        disk.mark("team", "other", Mark::Sent(1000)).unwrap();
+        disk.mark("team", "other", Mark::Received(7)).unwrap();
+        disk.mark("team", "third", Mark::Received(9)).unwrap();
+    }
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    assert_eq!(disk.marks("team", "other").unwrap(), Marks { sent: 1000, received: 7 });
+    assert_eq!(disk.marks("default", "other").unwrap(), Marks::default());
+    disk.commit(&[append(&key(1), b"one", 1)]).unwrap();
+    assert_eq!(disk.after(OPEN_SPACE, 1000, 10).unwrap().len(), 1);
+}

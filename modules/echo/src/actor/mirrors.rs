@@ -1,0 +1,85 @@
+//! What is particular to peers of a document that are other KUBEs.
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{Actor, Seat};
+use crate::{follow::Pending, socket::Link, wire};
+
+impl Actor {
+    /// Offers the document to another KUBE, unless that has it.
+    pub(super) fn offer(&mut self, link: &Arc<Link>, pending: Pending) {
+        let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link).into());
+        if self.heads.is_empty() || seat.peer.is_level(&self.heads) {
+            return pending.had();
+        }
+        if let Some(message) = seat.peer.offer(&self.heads) {
+            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &message.encode()));
+        }
+        // What was offered before is offered anew with this.
+        if let Some(before) = seat.pending.replace(pending) {
+            before.had();
+        }
+    }
+
+    /// Takes note of who has the document now.
+    pub(super) fn check_offers(&mut self, touched: &BTreeSet<u64>) {
+        for id in touched {
+            if let Some(seat) = self.seats.get_mut(id)
+                && seat.peer.is_level(&self.heads)
+                && let Some(pending) = seat.pending.take()
+            {
+                pending.had();
+            }
+        }
+    }
+
+    /// Asks the KUBEs that mirror the space for the document.
+    ///
+    /// For clients only: what one KUBE asks another for, that has or has not.
+    pub(super) fn ask_mirrors(&mut self) {
+        let mirrors: Vec<Arc<Link>> = self.hub.mirrors.borrow().clone();
+        self.seats.retain(|_, seat| !seat.link.outbox.is_closed());
+        for link in mirrors {
+            if link.kube.as_ref().is_none_or(|kube| kube.space != self.key.space) || link.outbox.is_closed() {
+                continue;
+            }
+            let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(&link).into());
+            if seat.may_have() {
+                continue;
+            }
+            let data = seat.peer.ask_for().encode();
+            seat.is_asked = true;
+            self.hub.metrics.sent.with_label_values(&["request"]).inc();
+            link.outbox.push(wire::request(&self.hub.peer, &link.peer, self.key.document, &data));
+        }
+    }
+
+    /// Takes the news that another KUBE does not have the document, or, if it was offered, that it was deleted there.
+    pub(super) fn declined(&mut self, link: &Link) {
+        if let Some(seat) = self.seats.get_mut(&link.id) {
+            seat.is_asked = false;
+            if let Some(pending) = seat.pending.take() {
+                pending.had();
+            }
+        }
+    }
+}
+
+impl Seat {
+    pub(super) fn new(link: &Arc<Link>) -> Self {
+        Self {
+            link: Arc::clone(link),
+            peer: <_>::default(),
+            asks_until: None,
+            is_behind: false,
+            is_asked: false,
+            pending: None,
+            moved: 0,
+        }
+    }
+
+    /// Whether it may have the document: it announced something of it, or was asked and has not answered.
+    pub(super) fn may_have(&self) -> bool {
+        self.peer.has_something() || self.is_asked
+    }
+}

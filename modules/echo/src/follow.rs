@@ -1,0 +1,230 @@
+//! Offers what is stored to another KUBE: one walk along the positions of a space, that does not end.
+//!
+//! *The follower rule*: each document whose heads moved is offered, in the order of its last move, as if the other had opened
+//! it; the sync protocol does the rest. What the other has up to some position both remember on disk, so that a walk
+//! begins where the last one ended, whatever happened to either store since: at the lower of the two marks. A change that
+//! comes back to where it came from moves no heads, so any loop of KUBEs comes to rest.
+//!
+//! Few documents are offered at a time, so what is far behind is brought up to date in bounded memory.
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    task::spawn_blocking,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    hub::Hub,
+    socket::{Kube, Link},
+    store::{self, Mark, Marks},
+    wire::{self, DocumentId},
+};
+
+/// Documents that are offered and not answered yet.
+const WINDOW: usize = 64;
+/// Documents that are looked up at once.
+const PAGE: usize = 256;
+/// How long changes are gathered before they are looked up.
+const GATHER: Duration = Duration::from_millis(20);
+/// The least time between two marks: each is a commit, here and there.
+const MARK: Duration = Duration::from_secs(1);
+/// How long the other may take with one document before the walk goes on without it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a lost mark costs: the next walk begins earlier.
+const UNMARKED: &str = "cannot remember how far another KUBE was followed";
+
+/// A document to be offered.
+pub(crate) struct Offer {
+    pub(crate) document: DocumentId,
+    pub(crate) pending: Pending,
+}
+
+/// Says, when it is dropped, whether the other has the document.
+pub(crate) struct Pending {
+    position: u64,
+    is_had: bool,
+    done: mpsc::Sender<(u64, bool)>,
+}
+
+impl Pending {
+    /// The other has it, or it is offered anew at a later position.
+    pub(crate) fn had(mut self) {
+        self.is_had = true;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        // Whoever no longer waits does not need to know.
+        self.done.try_send((self.position, self.is_had)).ok();
+    }
+}
+
+/// Asks the other to offer what it stored since we last heard.
+pub(crate) async fn ask(hub: Arc<Hub>, link: Arc<Link>, kube: Kube) {
+    match marks(&hub, &kube).await {
+        Ok(marks) => {
+            hub.metrics.sent.with_label_values(&["kube-follow"]).inc();
+            link.outbox.push(wire::follow(&hub.peer, &link.peer, marks.received));
+        }
+        Err(error) => tracing::error!(peer = link.peer, "cannot follow another KUBE: {error}"),
+    }
+}
+
+/// Offers what was stored after a position, and from then on what is stored, until the connection ends.
+pub(crate) async fn walk(hub: Arc<Hub>, link: Arc<Link>, kube: Kube, since: u64, offers: mpsc::Sender<Offer>) {
+    let walk = async {
+        let marks = marks(&hub, &kube).await?;
+        Walk::new(&hub, &link, &kube, marks.sent.min(since)).run(&offers).await
+    };
+    let walked = tokio::select! {
+        walked = walk => walked,
+        () = link.outbox.closed() => return,
+        () = hub.cx.stopped() => return,
+    };
+    if let Err(error) = walked {
+        tracing::error!(peer = link.peer, "cannot offer documents to another KUBE: {error}");
+        // The next connection tries again.
+        link.outbox.close(crate::outbox::Close::Left);
+    }
+}
+
+/// Remembers up to where we have what the other stored.
+pub(crate) async fn received(hub: &Arc<Hub>, kube: &Kube, position: u64) {
+    if let Err(error) = mark(hub, kube, Mark::Received(position)).await {
+        hub.refusals.say(|| tracing::error!("{UNMARKED}: {error}"));
+    }
+}
+
+async fn marks(hub: &Arc<Hub>, kube: &Kube) -> Result<Marks, store::Error> {
+    let (store, kube) = (Arc::clone(&hub.store), kube.clone());
+    spawn_blocking(move || store.marks(&kube.space, &kube.storage_id)).await.map_err(|_| store::Error::Closed)?
+}
+
+async fn mark(hub: &Arc<Hub>, kube: &Kube, mark: Mark) -> Result<(), store::Error> {
+    let (store, kube) = (Arc::clone(&hub.store), kube.clone());
+    spawn_blocking(move || store.mark(&kube.space, &kube.storage_id, mark)).await.map_err(|_| store::Error::Closed)?
+}
+
+struct Walk<'a> {
+    hub: &'a Arc<Hub>,
+    link: &'a Link,
+    kube: &'a Kube,
+    done: mpsc::Sender<(u64, bool)>,
+    answers: mpsc::Receiver<(u64, bool)>,
+    /// What is to be offered next.
+    page: VecDeque<(u64, DocumentId)>,
+    /// What is offered, and since when.
+    open: BTreeMap<u64, Instant>,
+    /// All up to here was offered.
+    offered: u64,
+    /// All up to here is marked as had.
+    marked: u64,
+    /// How much of the metric is this walk's.
+    shown: i64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(hub: &'a Arc<Hub>, link: &'a Link, kube: &'a Kube, from: u64) -> Self {
+        let (done, answers) = mpsc::channel(2 * WINDOW);
+        let (page, open) = (VecDeque::new(), BTreeMap::new());
+        Self { hub, link, kube, done, answers, page, open, offered: from, marked: from, shown: 0 }
+    }
+
+    async fn run(mut self, offers: &mpsc::Sender<Offer>) -> Result<(), store::Error> {
+        let mut written = self.hub.writer.written();
+        let mut mark_at = Instant::now();
+        loop {
+            if self.page.is_empty() {
+                written.mark_unchanged();
+                self.page = self.look_up().await?;
+            }
+            self.show();
+            let has_more = !self.page.is_empty();
+            let overdue = self.open.values().min().map(|since| *since + PATIENCE);
+            tokio::select! {
+                Some((position, is_had)) = self.answers.recv() => self.answered(position, is_had),
+                place = offers.reserve(), if has_more && self.open.len() < WINDOW => {
+                    let Ok(place) = place else { return Ok(()) };
+                    if let Some((position, document)) = self.page.pop_front() {
+                        let pending = Pending { position, is_had: false, done: self.done.clone() };
+                        self.open.insert(position, Instant::now());
+                        self.offered = position;
+                        place.send(Offer { document, pending });
+                    }
+                }
+                Ok(()) = written.changed(), if !has_more => sleep(GATHER).await,
+                () = sleep_until(mark_at), if self.had() > self.marked => {
+                    self.mark().await;
+                    mark_at = Instant::now() + MARK;
+                }
+                () = sleep_until(overdue.unwrap_or(mark_at)), if overdue.is_some() => self.give_up(),
+            }
+        }
+    }
+
+    async fn look_up(&self) -> Result<VecDeque<(u64, DocumentId)>, store::Error> {
+        let (store, space, position) = (Arc::clone(&self.hub.store), Arc::clone(&self.kube.space), self.offered);
+        let page = spawn_blocking(move || store.after(&space, position, PAGE)).await;
+        Ok(page.map_err(|_| store::Error::Closed)??.into())
+    }
+
+    fn answered(&mut self, position: u64, is_had: bool) {
+        // What failed is held back for a while: the next connection may come before, and offers it again.
+        if is_had && self.open.remove(&position).is_some() {
+            self.count("had");
+        }
+    }
+
+    /// Goes on without what was not answered for long: it is offered again when it changes.
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        let before = self.open.len();
+        self.open.retain(|_, since| *since + PATIENCE > now);
+        for _ in self.open.len()..before {
+            self.count("unanswered");
+        }
+        let peer = &self.link.peer;
+        self.hub.refusals.say(|| tracing::warn!(peer, "another KUBE does not take some documents that it was offered"));
+    }
+
+    fn show(&mut self) {
+        let unmarked = usize::from(self.had() > self.marked);
+        let behind = i64::try_from(self.page.len() + self.open.len() + unmarked).unwrap_or(i64::MAX);
+        self.hub.metrics.behind.add(behind - self.shown);
+        self.shown = behind;
+    }
+
+    fn count(&self, result: &str) {
+        self.hub.metrics.offers.with_label_values(&[result]).inc();
+    }
+
+    /// Up to where the other has everything.
+    fn had(&self) -> u64 {
+        self.open.first_key_value().map_or(self.offered, |(position, _)| position - 1)
+    }
+
+    async fn mark(&mut self) {
+        self.marked = self.had();
+        // Ours first: positions up to the marks of others are never given again.
+        match mark(self.hub, self.kube, Mark::Sent(self.marked)).await {
+            Ok(()) => {
+                self.hub.metrics.sent.with_label_values(&["kube-position"]).inc();
+                self.link.outbox.push(wire::position(&self.hub.peer, &self.link.peer, self.marked));
+            }
+            Err(error) => self.hub.refusals.say(|| tracing::error!("{UNMARKED}: {error}")),
+        }
+    }
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        self.hub.metrics.behind.sub(self.shown);
+    }
+}

@@ -1,0 +1,409 @@
+//! Two KUBEs, or three, that hold the same documents.
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use kube_contract::Health;
+use kube_echo::{Access, Config, Mirror, wire::DocumentId};
+
+use crate::harness::{Client, Server, config, document, new_document};
+
+const TOKEN: &str = "mirror-token";
+
+/// Another KUBE at this address, in the config of the one with this folder.
+fn mirror(folder: &Path, address: SocketAddr, token: &str) -> Mirror {
+    let file = folder.join("token");
+    fs::write(&file, format!("{token}\n")).unwrap();
+    let url = format!("ws://{address}/").parse().unwrap();
+    Mirror { url, token_file: Some(file), ca_file: None, space: "default".to_owned() }
+}
+
+fn naming(folder: &Path, address: SocketAddr) -> Config {
+    let peers = [("other".to_owned(), mirror(folder, address, TOKEN))].into();
+    Config { peers, ..config(folder) }
+}
+
+/// Two folders, and the KUBEs in them: the first names the second.
+struct Pair {
+    folders: [tempfile::TempDir; 2],
+    one: Server,
+    other: Server,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let other = Server::start(&config(folders[1].path())).await;
+        other.tokens.give_mirror(TOKEN, "default");
+        let one = Server::start(&naming(folders[0].path(), other.address)).await;
+        connected(&one).await;
+        Self { folders, one, other }
+    }
+
+    /// Ends the second, and does something meanwhile.
+    async fn outage(self, meanwhile: impl AsyncFnOnce(&Server)) -> Self {
+        let Self { folders, one, other } = self;
+        let (address, tokens) = (other.address, other.tokens.clone());
+        other.stop().await;
+        one.until("it is away", |one| one.metric("kube_echo_peers_connected", "") == 0.0).await;
+        meanwhile(&one).await;
+        let other = Server::start_at(&config(folders[1].path()), tokens, address).await;
+        connected(&one).await;
+        Self { folders, one, other }
+    }
+}
+
+async fn connected(server: &Server) {
+    server.until("a connection", |server| server.metric("kube_echo_peers_connected", "") == 1.0).await;
+}
+
+/// Waits until so many changes came to a server since it started.
+async fn stored(server: &Server, changes: f64) {
+    server.until("the changes", |server| server.metric("kube_echo_changes_stored_total", "") == changes).await;
+}
+
+/// Waits until all that a server offered is had.
+async fn had(server: &Server, documents: f64) {
+    server.until("the offers", |server| server.metric("kube_echo_peer_offers_total", "had") >= documents).await;
+}
+
+/// Waits until both remember that the other has what the one offered.
+async fn marked(one: &Server, other: &Server) {
+    let marks =
+        |server: &Server, metric: &str| server.metric(&format!("kube_echo_{metric}_frames_total"), "kube-position");
+    one.until("the marks", |one| {
+        one.metric("kube_echo_peer_documents_behind", "") == 0.0
+            && marks(one, "sent") > 0.0
+            && marks(one, "sent") == marks(other, "received")
+    })
+    .await;
+}
+
+fn sent(server: &Server) -> f64 {
+    server.metric("kube_echo_sent_frames_total", "sync")
+}
+
+/// Makes documents of one change each.
+async fn create(server: &Server, who: &str, numbers: std::ops::Range<u8>) -> Client {
+    let mut client = Client::join(server, who).await;
+    for number in numbers.clone() {
+        client.create(document(number), who).await;
+    }
+    for number in numbers {
+        client.until_stored(document(number)).await;
+    }
+    client
+}
+
+/// Whether a server has documents by itself.
+async fn has(server: &Server, key: &str, numbers: std::ops::Range<u8>) {
+    let mut reader = Client::join(server, "reader").await;
+    for number in numbers {
+        reader.request(document(number)).await;
+        reader.until_has(document(number), key).await;
+    }
+}
+
+#[tokio::test]
+async fn what_either_has_both_have_though_nobody_asks() {
+    let Pair { folders: _folders, one, other } = Pair::start().await;
+    create(&one, "alice", 0..20).await.leave().await;
+    create(&other, "bob", 100..120).await.leave().await;
+    stored(&one, 40.0).await;
+    stored(&other, 40.0).await;
+    one.stop().await;
+    has(&other, "alice", 0..20).await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn clients_of_two_boxes_see_each_others_changes_as_they_are_made() {
+    let Pair { folders: _folders, one, other } = Pair::start().await;
+    let mut alice = create(&one, "alice", 1..2).await;
+    let mut bob = Client::join(&other, "bob").await;
+    // It may be on its way, or asked for: both end well.
+    bob.request(document(1)).await;
+    bob.until_has(document(1), "alice").await;
+    for number in 0..20 {
+        bob.put(document(1), &format!("bob {number}")).await;
+        alice.put(document(1), &format!("alice {number}")).await;
+        alice.until_has(document(1), &format!("bob {number}")).await;
+        bob.until_has(document(1), &format!("alice {number}")).await;
+    }
+    bob.whisper(document(1), "bob", 1).await;
+    while alice.next().await.expect("a frame").kind != "ephemeral" {}
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn after_an_outage_only_what_changed_is_sent() {
+    let pair = Pair::start().await;
+    create(&pair.one, "alice", 0..200).await.leave().await;
+    had(&pair.one, 200.0).await;
+    had(&pair.other, 200.0).await;
+    marked(&pair.one, &pair.other).await;
+    marked(&pair.other, &pair.one).await;
+    let pair = pair.outage(async |_| {}).await;
+    let before = (sent(&pair.one), sent(&pair.other));
+    let pair = pair
+        .outage(async |one| {
+            create(one, "carol", 200..203).await.leave().await;
+        })
+        .await;
+    stored(&pair.other, 3.0).await;
+    let frames = (sent(&pair.one) - before.0, sent(&pair.other));
+    assert!(frames.0 + frames.1 < 60.0, "{frames:?} frames for 3 documents of 203");
+    pair.one.stop().await;
+    has(&pair.other, "alice", 0..200).await;
+    has(&pair.other, "carol", 200..203).await;
+    pair.other.stop().await;
+}
+
+#[tokio::test]
+async fn changes_that_were_made_apart_are_joined_after_an_outage() {
+    let pair = Pair::start().await;
+    let mut alice = create(&pair.one, "alice", 1..2).await;
+    stored(&pair.other, 1.0).await;
+    let Pair { folders, one, other } = pair;
+    let mut bob = Client::join(&other, "bob").await;
+    bob.request(document(1)).await;
+    bob.until_has(document(1), "alice").await;
+
+    // The one ends, and the other goes on.
+    alice.put(document(1), "one").await;
+    bob.until_has(document(1), "one").await;
+    one.stop().await;
+    for number in 0..10 {
+        bob.put(document(1), &format!("bob {number}")).await;
+    }
+    bob.until_stored(document(1)).await;
+    // The one comes back as long as the other is away, and goes on where it was.
+    let address = other.address;
+    let tokens = other.tokens.clone();
+    other.stop().await;
+    let one = Server::start(&naming(folders[0].path(), address)).await;
+    let copy = alice.copies.remove(&document(1)).unwrap().document;
+    let mut alice = Client::join(&one, "alice").await;
+    alice.offer(document(1), copy).await;
+    for number in 0..10 {
+        alice.put(document(1), &format!("alice {number}")).await;
+    }
+    alice.until_stored(document(1)).await;
+    let other = Server::start_at(&config(folders[1].path()), tokens, address).await;
+    alice.until_has(document(1), "bob 9").await;
+    let mut carol = Client::join(&other, "carol").await;
+    carol.request(document(1)).await;
+    carol.until_has(document(1), "alice 9").await;
+    carol.until_has(document(1), "bob 9").await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn a_ring_of_three_comes_to_rest() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let start = async |index: usize| {
+        let server = Server::start(&config(folders[index].path())).await;
+        server.tokens.give_mirror(TOKEN, "default");
+        server
+    };
+    let mut servers = [start(0).await, start(1).await, start(2).await];
+    for index in 0..3 {
+        let next = servers[(index + 1) % 3].address;
+        servers[index].reload(naming(folders[index].path(), next));
+    }
+    for server in &servers {
+        server.until("both others", |server| server.metric("kube_echo_peers_connected", "") == 2.0).await;
+    }
+    for (server, (who, numbers)) in servers.iter().zip([("alice", 0..20), ("bob", 50..70), ("carol", 100..120)]) {
+        create(server, who, numbers).await.leave().await;
+    }
+    for server in &servers {
+        stored(server, 60.0).await;
+        // Each offers each document to each of the two others.
+        had(server, 120.0).await;
+    }
+    let all = || servers.iter().map(sent).sum::<f64>();
+    let before = all();
+    assert!(before < 60.0 * 40.0, "{before} frames");
+    // Whatever is still on its way comes before the answers to these.
+    for round in 0..10 {
+        for (number, server) in servers.iter().enumerate() {
+            let mut client = Client::join(server, "dave").await;
+            client.barrier(document(200 + round * 3 + number as u8)).await;
+        }
+    }
+    let after = all();
+    assert!(after - before < 60.0, "{} frames more", after - before);
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn two_that_name_each_other_keep_one_connection_until_it_ends() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut one = Server::start(&config(folders[0].path())).await;
+    one.tokens.give_mirror(TOKEN, "default");
+    let other = Server::start(&naming(folders[1].path(), one.address)).await;
+    other.tokens.give_mirror(TOKEN, "default");
+    connected(&other).await;
+    one.reload(naming(folders[0].path(), other.address));
+    let connections = |server: &Server| server.metric("kube_echo_connections", "");
+    let settled = async |one: &Server| {
+        one.until("one connection", |one| connections(one) + connections(&other) == 1.0).await;
+    };
+    one.until("another", |one| one.metric("kube_echo_peer_connects_total", "connected") >= 1.0).await;
+    settled(&one).await;
+    create(&one, "alice", 0..10).await.leave().await;
+    create(&other, "bob", 50..60).await.leave().await;
+    stored(&one, 20.0).await;
+    stored(&other, 20.0).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn the_token_names_the_space_there_and_the_config_the_space_here() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let other = Server::start(&Config { access: Access::Token, ..config(folders[1].path()) }).await;
+    other.tokens.give_mirror(TOKEN, "there");
+    other.tokens.give("bob", "there", true, None);
+    other.tokens.give("eve", "elsewhere", true, None);
+    let mut config = naming(folders[0].path(), other.address);
+    config.peers.get_mut("other").unwrap().space = "here".to_owned();
+    let one = Server::start(&config).await;
+    one.tokens.give("alice", "here", true, None);
+    connected(&one).await;
+    let mut alice = Client::join_with(&one, "alice", "alice").await;
+    alice.create(document(1), "alice").await;
+    alice.until_stored(document(1)).await;
+    let mut eve = Client::join_with(&other, "eve", "eve").await;
+    eve.create(document(2), "eve").await;
+    eve.until_stored(document(2)).await;
+    stored(&other, 2.0).await;
+    let mut bob = Client::join_with(&other, "bob", "bob").await;
+    bob.request(document(1)).await;
+    bob.until_has(document(1), "alice").await;
+    for (client, elsewhere) in [(&mut eve, document(1)), (&mut bob, document(2)), (&mut alice, document(2))] {
+        client.request(elsewhere).await;
+        client.until("unavailable", |client| client.copies[&elsewhere].is_unavailable).await;
+    }
+    // Whoever gave the token takes it back.
+    other.tokens.revoke(TOKEN);
+    one.until("the end", |one| one.metric("kube_echo_peers_connected", "") == 0.0).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_no_token_for_it_is_not_told_what_there_is_but_gets_what_is_asked_for() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let other = Server::start(&config(folders[1].path())).await;
+    let mut config = naming(folders[0].path(), other.address);
+    config.peers.get_mut("other").unwrap().token_file = None;
+    let one = Server::start(&config).await;
+    connected(&one).await;
+    create(&other, "bob", 0..3).await.leave().await;
+    create(&one, "alice", 50..53).await.leave().await;
+    stored(&other, 6.0).await;
+    assert_eq!(one.metric("kube_echo_changes_stored_total", ""), 3.0);
+    assert_eq!((other.refused("follow"), other.metric("kube_echo_peer_offers_total", "")), (1.0, 0.0));
+    let mut carol = Client::join(&one, "carol").await;
+    carol.request(document(1)).await;
+    carol.until_has(document(1), "bob").await;
+    // What neither has is known to be nowhere without waiting for long.
+    carol.barrier(document(100)).await;
+    assert!(one.metric("kube_echo_received_frames_total", "doc-unavailable") >= 1.0);
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_names_itself_and_one_that_is_not_there_harm_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&config(folder.path())).await;
+    server.tokens.give_mirror(TOKEN, "default");
+    let nowhere = mirror(folder.path(), ([127, 0, 0, 1], 1).into(), TOKEN);
+    let mut config = naming(folder.path(), server.address);
+    config.peers.insert("nowhere".to_owned(), nowhere);
+    server.reload(config);
+    server.until("tries", |server| server.metric("kube_echo_peer_connects_total", "failed") >= 3.0).await;
+    assert!(server.refused("itself") >= 1.0);
+    assert!(server.board().now().iter().all(|report| report.health == Health::Ready));
+    create(&server, "alice", 0..3).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_large_document_only_what_is_new_is_sent() {
+    let mut pair = Pair::start().await;
+    let mut alice = Client::join(&pair.one, "alice").await;
+    alice.create(document(1), "first").await;
+    for number in 0..30 {
+        // Text that does not compress: the document is long.
+        let text: String = (0..60).map(|_| new_document().get_actor().to_hex_string()).collect();
+        alice.put(document(1), &format!("{number} {text}")).await;
+        alice.until_stored(document(1)).await;
+    }
+    for server in [&pair.one, &pair.other] {
+        server.until("a snapshot", |server| server.metric("kube_echo_compactions_total", "compacted") >= 1.0).await;
+    }
+    stored(&pair.other, 31.0).await;
+    let mut costs = Vec::new();
+    for round in 0..5 {
+        pair = pair.outage(async |_| {}).await;
+        connected(&pair.one).await;
+        let bytes = |pair: &Pair| {
+            pair.one.metric("kube_echo_sent_bytes_total", "") + pair.other.metric("kube_echo_sent_bytes_total", "")
+        };
+        let before = bytes(&pair);
+        let changes = pair.other.metric("kube_echo_changes_stored_total", "");
+        alice.put(document(1), &format!("new {round}")).await;
+        alice.until_stored(document(1)).await;
+        stored(&pair.other, changes + 1.0).await;
+        costs.push(bytes(&pair) - before);
+    }
+    // A tail that was sealed since it was read into memory costs the whole document, once.
+    costs.sort_by(f64::total_cmp);
+    assert!(costs[2] < 16384.0, "{costs:?} bytes");
+    pair.one.stop().await;
+    has(&pair.other, "new 4", 1..2).await;
+    pair.other.stop().await;
+}
+
+#[tokio::test]
+async fn many_documents_are_brought_along_without_all_being_open() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let other = Server::start(&config(folders[1].path())).await;
+    other.tokens.give_mirror(TOKEN, "default");
+    let mut bob = Client::join(&other, "bob").await;
+    let id = |number: u16| DocumentId([&number.to_be_bytes()[..], &[7; 14]].concat().try_into().unwrap());
+    for number in 0..3000 {
+        bob.create(id(number), "bob").await;
+    }
+    for number in 0..3000 {
+        bob.until_stored(id(number)).await;
+    }
+    bob.leave().await;
+    let one = Server::start(&naming(folders[0].path(), other.address)).await;
+    let most = AtomicU64::new(0);
+    one.until("all", |one| {
+        most.fetch_max(one.metric("kube_echo_documents", "") as u64, Ordering::Relaxed);
+        one.metric("kube_echo_changes_stored_total", "") == 3000.0
+    })
+    .await;
+    assert!(most.into_inner() < 2500, "as many open as there are");
+    one.until("few open", |one| one.metric("kube_echo_documents", "") <= 1024.0).await;
+    other.stop().await;
+    let mut carol = Client::join(&one, "carol").await;
+    for number in [0, 1, 1500, 2999] {
+        carol.request(id(number)).await;
+        carol.until_has(id(number), "bob").await;
+    }
+    one.stop().await;
+}
