@@ -24,7 +24,7 @@ test: ## runs every test: units, modules, and the release binary from outside wi
 
 bench: release $(PEERS) ## measures CPU beside nginx and the sync server of automerge-repo, answers checked; about 12 minutes; ARGS="--help"
 	@scripts/install-test-tools curl openssl nginx wrk h2load
-	cargo run --release --locked --package kube-bench -- --page $(PAGE) $(ARGS)
+	cargo run --profile bench --locked --package kube-bench -- --page $(PAGE) $(ARGS)
 
 lint: apps ## checks formatting, clippy, documentation and dependencies, all without a warning
 	cargo fmt --all --check

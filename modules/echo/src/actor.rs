@@ -2,6 +2,7 @@
 mod answers;
 mod heads;
 mod mirrors;
+mod past;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use automerge::{Automerge, ChangeHash};
+use automerge::ChangeHash;
 use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -18,7 +19,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::heads::Gossip;
+use self::{
+    heads::Gossip,
+    past::{Past, damaged, unreadable},
+};
 use crate::{
     counted::Counted,
     ephemeral::Sessions,
@@ -27,14 +31,12 @@ use crate::{
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
-    reader,
     refused::Refused,
-    replica::{Replica, STORED, Sender},
+    replica::{Replica, Sender},
     sealed::Sealed,
     sift::{self, Sifted},
     socket::Link,
     store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
-    wire::DocumentId,
 };
 
 /// Most messages of one batch: they are stored with one write.
@@ -107,20 +109,23 @@ pub(crate) struct Ephemeral {
 pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mail>) {
     let _open = Counted::new(&hub.metrics.documents);
     let mut actor = Actor::new(Arc::clone(&hub), key.clone());
-    let mut batch = Vec::new();
     let mut idle = Instant::now() + hub.config().idle;
     loop {
+        let mut batch = Vec::new();
         let wake = actor.wake_at().map_or(idle, |wake| wake.min(idle));
-        tokio::select! {
-            received = mailbox.recv_many(&mut batch, BATCH) => {
-                if received == 0 {
-                    return;
-                }
-                actor.take(&mut batch).await;
+        let received = tokio::select! {
+            received = mailbox.recv_many(&mut batch, BATCH) => Some(received),
+            () = sleep_until(wake) => None,
+        };
+        // Boxed: work needs many times the memory of a document at rest.
+        match received {
+            Some(0) => return,
+            Some(_) => {
+                Box::pin(actor.take(batch)).await;
                 idle = actor.idle_at();
             }
-            () = sleep_until(wake) => {
-                actor.wake().await;
+            None => {
+                Box::pin(actor.wake()).await;
                 if Instant::now() >= idle {
                     actor.unload();
                     if hub.release(&key, &mailbox) {
@@ -141,7 +146,8 @@ struct Actor {
     /// The heads on disk: what peers are told, and never more.
     heads: Vec<ChangeHash>,
     replica: Option<(Replica, Counted)>,
-    seats: BTreeMap<u64, Seat>,
+    /// Boxed: most documents have one, and a node of the map has room for eleven.
+    seats: BTreeMap<u64, Box<Seat>>,
     /// Whether its changes cannot all be joined.
     is_suspect: bool,
     /// Whether a peer may be waiting for the document, or be behind.
@@ -215,7 +221,7 @@ impl Actor {
     }
 
     /// Takes a batch: what is new is stored with one write, then everyone is answered.
-    async fn take(&mut self, batch: &mut Vec<Mail>) {
+    async fn take(&mut self, batch: Vec<Mail>) {
         let mut turn = Turn::default();
         let opened = if self.stored.is_none() && batch.iter().any(Mail::wants_all) {
             self.open_whole(&mut turn).await
@@ -225,7 +231,7 @@ impl Actor {
         let before = self.heads.clone();
         // Held until the answers are queued.
         let mut rooms = Vec::new();
-        for mail in batch.drain(..) {
+        for mail in batch {
             let Input { link, what, room } = match mail {
                 Mail::Input(input) => *input,
                 Mail::Suspect => {
@@ -379,7 +385,7 @@ impl Actor {
         }
         let nothing = turn.heads.as_ref().unwrap_or(&self.heads).is_empty();
         let is_new = !self.seats.contains_key(&link.id);
-        let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link));
+        let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link).into());
         (seat.peer, seat.is_asked) = (peer, false);
         if request && nothing {
             seat.asks_until = Some(Instant::now() + self.hub.config().ask);
@@ -551,38 +557,6 @@ impl Actor {
             seat.peer.forget_sent();
         }
     }
-}
-
-/// The whole document, for what the tail cannot tell.
-struct Past {
-    hub: Arc<Hub>,
-    document: DocumentId,
-    stored: Stored,
-}
-
-impl Past {
-    fn decode(&self) -> Result<Automerge, Refused> {
-        let document = Automerge::load(&self.stored.chunks.concat());
-        document.map_err(|error| damaged(&self.hub, self.document, &error))
-    }
-
-    /// The snapshot, and the changes since.
-    fn split(&self) -> Result<(Vec<u8>, Vec<reader::Change>), Refused> {
-        let chunks = &self.stored.chunks;
-        let (snapshot, tail) = chunks.split_at(usize::from(self.stored.summary.snapshot > 0).min(chunks.len()));
-        let changes = reader::read_chunks(&tail.concat(), &STORED);
-        Ok((snapshot.concat(), changes.map_err(|error| damaged(&self.hub, self.document, &error))?.0))
-    }
-}
-
-fn unreadable(hub: &Hub, document: DocumentId, error: &store::Error) -> Refused {
-    hub.refusals.say(|| tracing::error!(%document, "{error}"));
-    Refused::new("unreadable", format!("document {document} cannot be read at the moment; try again later"))
-}
-
-fn damaged(hub: &Hub, document: DocumentId, error: &dyn std::fmt::Display) -> Refused {
-    hub.refusals.say(|| tracing::error!(%document, "a stored document cannot be decoded: {error}"));
-    Refused::new("undecodable", format!("document {document} is damaged in this peer's store"))
 }
 
 fn stopping() -> Refused {

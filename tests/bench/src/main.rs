@@ -67,6 +67,9 @@ struct Options {
     /// Only the workloads whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only the servers whose name contains this.
+    #[arg(long, default_value = "")]
+    server: String,
     /// Documents that a restarted server is asked for.
     #[arg(long, default_value_t = 1000)]
     documents: usize,
@@ -134,7 +137,12 @@ fn bench(options: &Options) -> Result<()> {
     let synced = run(&servers, synced, options, &mut around)?;
 
     let (served, synced) = (served.section("Files", FILES), synced.section("Sync", SYNC));
-    ensure!(!served.is_empty() || !synced.is_empty(), "no workload has a name with {:?}", options.only);
+    ensure!(
+        !served.is_empty() || !synced.is_empty(),
+        "nothing has a name with {:?} and {:?}",
+        options.only,
+        options.server
+    );
     let page = format!(
         "# Benchmarks\n\n{}\n{facts}{}{served}{synced}",
         HEAD.replace("ROUNDS", &options.rounds.to_string()),
@@ -152,10 +160,11 @@ fn run<S: Named>(
     options: &Options,
     around: &mut Surroundings,
 ) -> Result<Figures> {
-    let names: Vec<_> = servers.iter().map(Named::name).collect();
+    let servers: Vec<_> = servers.iter().filter(|server| server.name().contains(&options.server)).collect();
+    let names: Vec<_> = servers.iter().map(|server| server.name()).collect();
     let mut figures = Figures::of(&names);
     let chosen: Vec<_> = workloads.iter().filter(|workload| workload.row().work.contains(&options.only)).collect();
-    if chosen.is_empty() {
+    if chosen.is_empty() || servers.is_empty() {
         return Ok(figures);
     }
     for round in 1..=options.rounds {

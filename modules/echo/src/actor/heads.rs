@@ -29,7 +29,7 @@ impl Actor {
         self.gossip.subscribers.insert(link.id);
         let wanted =
             |id: &str| added.is_none_or(|added| added.iter().any(|one| **one == *id)) && link.subscriptions.has(id);
-        let connected = self.seats.values().filter(|seat| seat.link.id != link.id).filter_map(Seat::stored);
+        let connected = self.seats.values().filter(|seat| seat.link.id != link.id).filter_map(|seat| seat.stored());
         let elsewhere = self.gossip.known.all().filter(|heads| !self.is_connected(&heads.storage_id)).cloned();
         let heads: Vec<Heads> = connected.chain(elsewhere).filter(|heads| wanted(&heads.storage_id)).collect();
         for heads in &heads {
@@ -63,7 +63,7 @@ impl Actor {
     }
 
     /// A peer has left: what it had is known as long as someone else is here.
-    pub(super) fn left(&mut self, seat: Option<Seat>) {
+    pub(super) fn left(&mut self, seat: Option<Box<Seat>>) {
         let Some(seat) = seat else { return };
         self.gossip.subscribers.remove(&seat.link.id);
         if !self.seats.is_empty()
@@ -74,7 +74,7 @@ impl Actor {
     }
 
     fn subscribers(&self) -> impl Iterator<Item = &Seat> {
-        self.gossip.subscribers.iter().filter_map(|id| self.seats.get(id))
+        self.gossip.subscribers.iter().filter_map(|id| self.seats.get(id).map(|seat| &**seat))
     }
 
     fn is_connected(&self, storage_id: &str) -> bool {

@@ -7,7 +7,7 @@ use crate::{follow::Pending, socket::Link, wire};
 impl Actor {
     /// Offers the document to another KUBE, unless that has it.
     pub(super) fn offer(&mut self, link: &Arc<Link>, pending: Pending) {
-        let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link));
+        let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link).into());
         if self.heads.is_empty() || seat.peer.is_level(&self.heads) {
             return pending.had();
         }
@@ -43,7 +43,7 @@ impl Actor {
             if link.kube.as_ref().is_none_or(|kube| kube.space != self.key.space) || link.outbox.is_closed() {
                 continue;
             }
-            let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(&link));
+            let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(&link).into());
             if seat.may_have() {
                 continue;
             }
