@@ -1,12 +1,12 @@
 //! Sync, with the real clients of both generations.
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, process::Command, time::SystemTime};
 
 use serde_json::json;
 
 use crate::{
     client::{Client, VERSIONS, Version, join},
     journal::eventually,
-    kube::{Home, Kube, LISTEN},
+    kube::{Home, Kube, LISTEN, Ran},
 };
 
 fn sync_url(kube: &Kube<'_>) -> String {
@@ -193,6 +193,21 @@ fn clients_come_back_by_themselves_after_a_restart() {
     }
     second.is_unharmed();
     second.stop();
+}
+
+#[test]
+fn the_network_adapter_suite_of_automerge_repo_passes_with_kube_as_the_hub() {
+    let home = Home::new();
+    let kube = home.start();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/e2e/node/v2/adapter.js");
+    let mut suite = Command::new("timeout");
+    suite.args(["60", "node", "--test-force-exit", script, &sync_url(&kube)]).env("NODE_EXTRA_CA_CERTS", home.ca());
+    let said = Ran::from(&mut suite).ok();
+    for line in ["# pass 4", "# fail 0", "# skipped 3"] {
+        assert!(said.lines().any(|said| said == line), "{said}");
+    }
+    kube.is_unharmed();
+    kube.stop();
 }
 
 #[test]

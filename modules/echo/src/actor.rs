@@ -4,6 +4,7 @@ mod heads;
 mod mirrors;
 mod orders;
 mod past;
+mod upkeep;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::heads::Gossip;
+use self::{
+    heads::Gossip,
+    past::{damaged, unreadable},
+};
 use crate::{
     counted::Counted,
     ephemeral::Sessions,
@@ -31,15 +35,14 @@ use crate::{
     peer::{Fresh, Peer},
     refused::Refused,
     replica::{Replica, Sender},
-    sealed::Sealed,
-    sift::{self, Sifted},
     socket::Link,
     store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
 };
 
-pub(crate) use orders::{Answer, Order};
-pub(crate) use past::Past;
-use past::{damaged, unreadable};
+pub(crate) use self::{
+    orders::{Answer, Order},
+    past::Past,
+};
 
 /// Most messages of one batch: they are stored with one write.
 const BATCH: usize = 32;
@@ -47,8 +50,6 @@ const BATCH: usize = 32;
 const HEAVY: u64 = 32 << 10;
 /// How often peers that had no room are looked at.
 const BEHIND: Duration = Duration::from_millis(100);
-/// Changes up to this size are never compacted, whatever the snapshot's.
-const SMALL_TAIL: u64 = 32 << 10;
 
 /// What a document is sent.
 pub(crate) enum Mail {
@@ -548,47 +549,6 @@ impl Actor {
         self.hub.metrics.changes_stored.inc_by(changes);
         self.hub.metrics.changes_stored_bytes.inc_by(len.0 + len.1);
         Ok(())
-    }
-
-    /// Has the stored changes joined into a snapshot, once they outgrow it.
-    fn compact(&mut self) {
-        let Some(sizes) = &mut self.stored else { return };
-        if sizes.tail > sizes.snapshot.max(SMALL_TAIL) && self.hub.compactions.try_send(self.key.clone()).is_ok() {
-            // A guess until the document is opened again; it is asked for too often rather than never.
-            *sizes = Sizes { snapshot: sizes.snapshot + sizes.tail, tail: 0, ..*sizes };
-        }
-    }
-
-    /// Sets aside what the document cannot be saved with, so that the rest is served and kept.
-    async fn set_aside(&mut self) {
-        let document = self.key.document;
-        let Ok(past) = self.past("sift").await else { return };
-        let work = move || {
-            let (snapshot, tail) = past.split()?;
-            sift::sift(&snapshot, tail).map_err(|error| damaged(&past.hub, document, &error))
-        };
-        let Ok(Ok(Sifted { document: left, aside })) = self.beside(self.sizes().all(), work).await else { return };
-        let snapshot = Snapshot { chunk: left.save().into(), sealed: Sealed::of(&left) };
-        let count = aside.len();
-        let write = Write::SetAside {
-            key: self.key.clone(),
-            snapshot: (!left.is_empty()).then_some(snapshot),
-            changes: left.get_changes_meta(&[]).len() as u64,
-            aside: aside.into_iter().map(|change| (change.hash, change.chunk)).collect(),
-        };
-        if self.hub.writer.commit(write).await.is_ok() {
-            self.hub.metrics.set_aside.inc_by(count as u64);
-            tracing::error!(%document, "{count} changes cannot be joined with the document: they are set aside");
-        }
-        self.look_again().await;
-    }
-
-    /// Reads what is on disk, whatever that is by now, and tells everyone.
-    async fn look_again(&mut self) {
-        (self.replica, self.stored) = (None, None);
-        if self.open().await.is_ok() {
-            self.wake().await;
-        }
     }
 
     /// Keeps no more than who is there.

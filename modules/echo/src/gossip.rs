@@ -1,4 +1,4 @@
-//! Pure: what clients hear of the heads that other clients have stored.
+//! What clients hear of the heads that other clients have stored.
 //!
 //! A client [subscribes](Subscriptions) to the storage ids of others, and hears of their heads in the documents that it has
 //! open: what a connected one says of itself, and what others pass on of those that are elsewhere. Newer replaces older, by the
@@ -188,7 +188,7 @@ mod tests {
         assert!(subscriptions.is_empty());
         assert_eq!(room.available_permits(), 3 * (OVERHEAD + 1));
 
-        let room = Arc::new(Semaphore::new(ROOM));
+        let (subscriptions, room) = (Subscriptions::default(), Arc::new(Semaphore::new(ROOM)));
         let ids: Vec<String> = (0..2 * SUBSCRIPTIONS).map(|number| number.to_string()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         assert_eq!(subscriptions.add(&ids, &room).len(), SUBSCRIPTIONS);

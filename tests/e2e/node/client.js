@@ -3,15 +3,10 @@
 // Reads `{"id", "op", ...}` from standard input, answers `{"id", "value"}` or `{"id", "error"}` on standard output, and
 // says there what happens by itself: `{"event": "peer" | "gone" | "saved" | "ephemeral" | "error" | "trouble", ...}`. Ends when
 // standard input does. `v1/` and `v2/` call `serve` with the two generations of the library.
-import dns from "node:dns";
 import https from "node:https";
 import { createInterface } from "node:readline";
 import WebSocket from "ws";
-
-// Every name under .localhost is loopback (RFC 6761, section 6.3); not every resolver knows.
-const lookup = dns.lookup;
-dns.lookup = (name, options, done) =>
-  /(^|\.)localhost$/.test(name) ? lookup("127.0.0.1", options, done) : lookup(name, options, done);
+import "./localhost.js";
 
 // A browser says of which page a WebSocket is; here a test does.
 let page;

@@ -1,11 +1,7 @@
 //! What the peers of a document hear of the heads that others have stored.
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Actor, Seat};
+use super::{Actor, Seat, now};
 use crate::{
     gossip::{Heads, Known},
     socket::Link,
@@ -104,10 +100,4 @@ impl Seat {
     fn stored(&self) -> Option<Heads> {
         Some(Heads::of(self.link.storage_id.as_ref()?, self.peer.heads()?, self.moved))
     }
-}
-
-/// Milliseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

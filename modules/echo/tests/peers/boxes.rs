@@ -7,7 +7,11 @@ use std::{
 };
 
 use kube_contract::Health;
-use kube_echo::{Access, Config, Mirror, wire::DocumentId};
+use kube_echo::{
+    Access, Config, Mirror,
+    store::{Key, OPEN_SPACE},
+    wire::DocumentId,
+};
 
 use crate::harness::{Client, Server, config, document, new_document};
 
@@ -406,4 +410,34 @@ async fn many_documents_are_brought_along_without_all_being_open() {
         carol.until_has(id(number), "bob").await;
     }
     one.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_in_one_box_is_not_brought_back_by_the_other_and_holds_nothing_up() {
+    let Pair { folders: _folders, one, other } = Pair::start().await;
+    create(&one, "alice", 1..3).await.leave().await;
+    stored(&other, 2.0).await;
+    let key = Key { space: OPEN_SPACE.into(), document: document(1) };
+    one.handle.delete(key.clone()).await.unwrap();
+    // The other keeps it, and offers what is new of it.
+    let mut bob = Client::join(&other, "bob").await;
+    bob.request(document(1)).await;
+    bob.until_has(document(1), "alice").await;
+    bob.put(document(1), "bob").await;
+    bob.until_stored(document(1)).await;
+    create(&other, "carol", 3..4).await.leave().await;
+    has(&one, "carol", 3..4).await;
+    other.until("nothing is behind", |other| other.metric("kube_echo_peer_documents_behind", "") == 0.0).await;
+    let mut dave = Client::join(&one, "dave").await;
+    dave.request(document(1)).await;
+    dave.until("unavailable", |dave| dave.copies[&document(1)].is_unavailable).await;
+    assert!(one.handle.find(document(1)).await.unwrap().is_empty());
+    // What brings it back here reaches the other, and what that has meanwhile comes along.
+    let file = other.handle.export(key.clone()).await.unwrap();
+    assert_eq!(one.handle.import(key, file).await.unwrap().changes, 2);
+    bob.put(document(1), "again").await;
+    bob.until_stored(document(1)).await;
+    one.until("the change", |one| one.metric("kube_echo_changes_stored_total", "") == 6.0).await;
+    one.stop().await;
+    other.stop().await;
 }
