@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::{self, Environment, Loaded, Unusable},
-    init, new,
+    docs, init, new,
     outcome::Outcome,
     run, terminal, token,
 };
@@ -59,6 +59,8 @@ enum Command {
     /// Make, list and revoke tokens: what lets programs and people in
     #[command(subcommand)]
     Token(token::Command),
+    /// List the documents that are synced here, and look after them
+    Docs(docs::Docs),
     /// Hold a fire drill: make one module of the running KUBE panic, and see it heal
     Drill {
         /// The module, as `kube status` names it
@@ -101,6 +103,7 @@ impl Cli {
             },
             Command::Status { json } => status(&socket(file.as_deref(), &environment), json).await,
             Command::Token(command) => token::execute(command, &socket(file.as_deref(), &environment)).await,
+            Command::Docs(docs) => return docs::execute(docs, &socket(file.as_deref(), &environment)).await,
             Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,
         };
         match result {

@@ -23,6 +23,7 @@
 pub mod cli;
 pub mod config;
 mod control;
+mod docs;
 mod init;
 mod new;
 mod outcome;

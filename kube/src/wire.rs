@@ -1,4 +1,6 @@
-//! The only file that knows two modules at once.
+//! The only file that knows two modules at once, with those beneath it.
+mod documents;
+
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, symlink},
@@ -69,7 +71,8 @@ pub(crate) async fn wire(
     };
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
     let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites()));
-    let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, &registry).context("admin")?;
+    let archive = Arc::new(documents::Archive(echo.handle()));
+    let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, &registry).context("admin")?;
     // Last, because it takes the registry: whatever is measured is registered by now.
     let metrics = Arc::new(Metrics::bind(&config.metrics, registry, appliance.board(), build()).context("metrics")?);
     lead_to(&config.admin.socket, &socket(&config)).context("admin")?;

@@ -10,6 +10,7 @@ mod journal;
 mod kube;
 
 mod apps;
+mod docs;
 mod faults;
 mod junk;
 mod measures;

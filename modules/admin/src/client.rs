@@ -49,10 +49,18 @@ pub enum ClientError {
         /// What happened.
         reason: String,
     },
+    /// There is an answer, and nowhere to put it.
+    #[error("cannot write what KUBE answered: {0}")]
+    Unwritable(#[source] io::Error),
     /// KUBE answered with an error of its own.
     #[error("{0}")]
     Refused(String),
 }
+
+/// The sink took no more.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Unwritten(io::Error);
 
 #[derive(Deserialize)]
 struct Refusal {
@@ -103,14 +111,58 @@ impl Client {
         self.ask(Method::DELETE, path, Bytes::new()).await
     }
 
+    /// Sends KUBE a file.
+    ///
+    /// # Errors
+    /// Why it did not take it.
+    pub async fn send<T: DeserializeOwned>(&self, path: &str, file: Bytes) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, file).await
+    }
+
+    /// Copies an answer of any length into `sink` as it arrives.
+    ///
+    /// # Errors
+    /// Why there is no answer, or none that could be copied whole.
+    pub async fn copy(&self, path: &str, sink: &mut (dyn io::Write + Send)) -> Result<(), ClientError> {
+        self.exchange(Method::GET, path, Bytes::new(), Some(sink)).await.map(drop)
+    }
+
+    /// The same for a request that says more.
+    ///
+    /// # Errors
+    /// Why there is no answer, or none that could be copied whole.
+    pub async fn copy_with(
+        &self,
+        path: &str,
+        order: &impl Serialize,
+        sink: &mut (dyn io::Write + Send),
+    ) -> Result<(), ClientError> {
+        let order = serde_json::to_vec(order).map_err(|error| self.broken(&error))?;
+        self.exchange(Method::POST, path, order.into(), Some(sink)).await.map(drop)
+    }
+
     async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let answer = self.exchange(method, path, body, None).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.broken(&error))
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        sink: Option<&mut (dyn io::Write + Send)>,
+    ) -> Result<Bytes, ClientError> {
         let stream = self.stream().await?;
-        let (status, body) = match timeout(PATIENCE, exchange(stream, method, path, body)).await {
-            Ok(answer) => answer.map_err(|error| self.broken(&*error))?,
+        let (status, body) = match timeout(PATIENCE, exchange(stream, method, path, body, sink)).await {
+            Ok(answer) => answer.map_err(|error| match error.downcast::<Unwritten>() {
+                Ok(unwritten) => ClientError::Unwritable(unwritten.0),
+                Err(error) => self.broken(&*error),
+            })?,
             Err(elapsed) => return Err(self.broken(&elapsed)),
         };
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| self.broken(&error));
+            return Ok(body);
         }
         match serde_json::from_slice(&body) {
             Ok(Refusal { error }) => Err(ClientError::Refused(error)),
@@ -151,12 +203,13 @@ fn owner(socket: &Path) -> String {
     name.map_or_else(|| format!("user {uid}"), str::to_owned)
 }
 
-/// One request and its answer over one connection.
+/// One request and its answer over one connection; the body of a good one goes into `sink`, if there is one.
 async fn exchange(
     stream: UnixStream,
     method: Method,
     path: &str,
     body: Bytes,
+    sink: Option<&mut (dyn io::Write + Send)>,
 ) -> Result<(hyper::StatusCode, Bytes), kube_contract::BoxError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder().method(method).uri(path).header(HOST, "kube");
@@ -164,8 +217,16 @@ async fn exchange(
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), LARGEST).collect().await?.to_bytes();
-        Ok((status, body))
+        let mut body = response.into_body();
+        let Some(sink) = sink.filter(|_| status.is_success()) else {
+            return Ok((status, Limited::new(body, LARGEST).collect().await?.to_bytes()));
+        };
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame?.data_ref() {
+                sink.write_all(data).map_err(Unwritten)?;
+            }
+        }
+        Ok((status, Bytes::new()))
     };
     let mut connection = std::pin::pin!(connection);
     let mut answer = std::pin::pin!(answer);

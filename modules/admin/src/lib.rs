@@ -11,6 +11,15 @@
 //! | `GET /v1/tokens` | every [`TokenStatus`], oldest first |
 //! | `POST /v1/tokens` with a [`TokenOrder`] | a [`NewToken`]; 422 when it cannot be made |
 //! | `DELETE /v1/tokens/{id}` | the [`TokenStatus`] that was; 404 when there is no such token |
+//! | `GET /v1/documents` with a [`PageOrder`] as query | a [`Page`] |
+//! | `GET /v1/documents/{id}` | every [`DocumentStatus`] of that id: one a space |
+//! | `GET /v1/documents/{space}/{id}`, or `POST` with an [`At`] | what the document holds, or held, as JSON |
+//! | `DELETE /v1/documents/{space}/{id}` | nothing, once it is deleted |
+//! | `GET .../history?before=N` | a [`HistoryPage`] |
+//! | `GET .../file` | the document as an automerge file |
+//! | `POST .../restore` with an [`At`] | whether it was otherwise |
+//! | `POST .../verify`, `POST .../repair` | the [`Findings`] |
+//! | `POST /v1/files` with an [`ImportOrder`] as query and an automerge file | an [`Imported`] |
 //!
 //! Errors are `{"error": "..."}`.
 //!
@@ -22,16 +31,17 @@
 //!
 //! # How it works
 //! ```text
-//!   kube status --> Client ~~ socket ~~> accept --> who is it? --> router --> Control, Tokens (ports) --> the binary
+//!   kube status --> Client ~~ socket ~~> accept --> who is it? --> router --> ports --> the binary
 //! ```
 //!
 //! # What a person can set
 //! Nothing yet: the socket's place follows from the environment and `data` ([`socket_path`]).
 //!
 //! # What it deliberately does not do
-//! It listens on no network. It knows no module: what it may ask are the ports [`Control`] and [`Tokens`].
+//! It listens on no network. It knows no module: what it may ask are the ports [`Control`], [`Tokens`] and [`Documents`].
 mod client;
 mod config;
+mod documents;
 mod error;
 mod metrics;
 mod ports;
@@ -57,6 +67,10 @@ use tokio::{
 
 pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
+pub use documents::{
+    At, ChangeStatus, DocumentName, DocumentStatus, Documents, Findings, HistoryPage, ImportOrder, Imported,
+    LONGEST_FILE, Page, PageOrder, Refusal,
+};
 pub use error::Error;
 pub use ports::{Control, Listener, ModuleStatus, SiteStatus, Status};
 pub use tokens::{NewToken, TokenAccess, TokenOrder, TokenScope, TokenStatus, Tokens};
@@ -86,12 +100,13 @@ impl Admin {
         config: &Config,
         control: Arc<dyn Control>,
         tokens: Arc<dyn Tokens>,
+        documents: Arc<dyn Documents>,
         registry: &Registry,
     ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         Ok(Self {
             socket: Socket::bind(&config.socket)?,
-            router: routes::router(control, tokens, metrics.clone()),
+            router: routes::router(control, tokens, documents, metrics.clone()),
             metrics,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         })

@@ -13,19 +13,26 @@ use serde_json::json;
 
 use crate::{
     Control,
+    documents::{self, Documents},
     metrics::Metrics,
     tokens::{self, Tokens},
 };
 
 type Reins = Arc<dyn Control>;
 
-pub(crate) fn router(control: Reins, tokens: Arc<dyn Tokens>, metrics: Metrics) -> Router {
+pub(crate) fn router(
+    control: Reins,
+    tokens: Arc<dyn Tokens>,
+    documents: Arc<dyn Documents>,
+    metrics: Metrics,
+) -> Router {
     Router::new()
         .route("/v1/status", get(async |State(control): State<Reins>| Json(control.status())))
         .route("/v1/reload", post(reload))
         .route("/v1/drill/{module}", post(drill))
         .with_state(control)
         .merge(tokens::routes(tokens))
+        .merge(documents::routes(documents))
         .fallback(async || {
             error(StatusCode::NOT_FOUND, "this KUBE does not know that request: is it an older version?")
         })

@@ -6,6 +6,7 @@ use std::{
     process::Command,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use kube_contract::{Appliance, Limits, Running, testing};
 
@@ -69,12 +70,73 @@ impl Tokens for Puppet {
     }
 }
 
+/// Has one document, `abc` in `team`, and says back what it was asked.
+impl Documents for Puppet {
+    fn list(&self, page: PageOrder) -> BoxFuture<'_, Result<Page, Refusal>> {
+        async move {
+            let name = DocumentName { space: page.space.unwrap_or_default(), id: page.after_id.unwrap_or_default() };
+            Ok(Page { documents: vec![document(name)], has_more: page.after_space.is_some() })
+        }
+        .boxed()
+    }
+
+    fn find(&self, id: String) -> BoxFuture<'_, Result<Vec<DocumentStatus>, Refusal>> {
+        async move { Ok(vec![document(DocumentName { space: "team".to_owned(), id })]) }.boxed()
+    }
+
+    fn content(&self, name: DocumentName, at: Option<At>) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        async move { known(&name).map(|()| format!("{at:?}").into()) }.boxed()
+    }
+
+    fn history(&self, name: DocumentName, before: Option<u64>) -> BoxFuture<'_, Result<HistoryPage, Refusal>> {
+        async move { known(&name).map(|()| HistoryPage { total: 9, changes: vec![], before }) }.boxed()
+    }
+
+    fn export(&self, name: DocumentName) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+        async move { known(&name).map(|()| vec![7; 20 << 20].into()) }.boxed()
+    }
+
+    fn import(&self, order: ImportOrder, file: Bytes) -> BoxFuture<'_, Result<Imported, Refusal>> {
+        let name = DocumentName { space: order.space.unwrap_or_default(), id: order.name.unwrap_or_default() };
+        async move { Ok(Imported { name, changes: file.len() as u64, heads: vec![] }) }.boxed()
+    }
+
+    fn delete(&self, name: DocumentName) -> BoxFuture<'_, Result<(), Refusal>> {
+        async move { known(&name) }.boxed()
+    }
+
+    fn restore(&self, name: DocumentName, at: At) -> BoxFuture<'_, Result<bool, Refusal>> {
+        async move { known(&name).map(|()| at == At::Time(7)) }.boxed()
+    }
+
+    fn verify(&self, name: DocumentName, repair: bool) -> BoxFuture<'_, Result<Findings, Refusal>> {
+        async move {
+            known(&name)?;
+            if repair {
+                Ok(Findings { problems: vec![], aside: 0, repaired: true })
+            } else {
+                Err(Refusal::Failed("disk".into()))
+            }
+        }
+        .boxed()
+    }
+}
+
+fn known(name: &DocumentName) -> Result<(), Refusal> {
+    let is_known = (name.space.as_str(), name.id.as_str()) == ("team", "abc");
+    if is_known { Ok(()) } else { Err(Refusal::NotFound(format!("no document {}", name.id))) }
+}
+
+fn document(name: DocumentName) -> DocumentStatus {
+    DocumentStatus { name, bytes: 1, changes: 2, heads: vec!["00".into()], changed: 3, peers: 4, damaged: false }
+}
+
 fn config(folder: &Path) -> Config {
     Config { socket: folder.join("run/admin.sock") }
 }
 
 fn bind(config: &Config) -> Result<Admin, Error> {
-    Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), &Registry::new())
+    Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), Arc::new(Puppet), &Registry::new())
 }
 
 async fn serve(admin: Admin, config: &Config) -> Running<Config> {
@@ -88,8 +150,8 @@ async fn serve(admin: Admin, config: &Config) -> Running<Config> {
 #[tokio::test]
 async fn passes_the_battery() {
     let folder = tempfile::tempdir().unwrap();
-    let bind =
-        async |config: &Config, registry: &Registry| Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), registry);
+    let puppet = || Arc::new(Puppet);
+    let bind = async |config: &Config, registry: &Registry| Admin::bind(config, puppet(), puppet(), puppet(), registry);
     testing::battery(config(folder.path()), bind).await;
 }
 
@@ -138,6 +200,53 @@ async fn tokens_are_made_listed_and_revoked() {
     ] {
         assert!(error.to_string().contains(expected), "{error}");
     }
+    assert!(running.stop().await);
+}
+
+#[tokio::test]
+async fn documents_are_asked_for_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let running = serve(bind(&config).unwrap(), &config).await;
+    let client = Client::connect(&config.socket).await.unwrap();
+    let page: Page = client.get("/v1/documents?space=team&after_space=team&after_id=abc").await.unwrap();
+    let expected = serde_json::json!({
+        "space": "team", "id": "abc", "bytes": 1, "changes": 2, "heads": ["00"], "changed": 3, "peers": 4, "damaged": false,
+    });
+    assert_eq!((serde_json::to_value(&page.documents[0]).unwrap(), page.has_more), (expected, true));
+    let page: Page = client.get("/v1/documents").await.unwrap();
+    assert!(!page.has_more);
+    let found: Vec<DocumentStatus> = client.get("/v1/documents/abc").await.unwrap();
+    assert_eq!(found[0].name, DocumentName { space: "team".into(), id: "abc".into() });
+
+    let at = At::Heads(vec!["ab".to_owned()]);
+    let (mut now, mut then) = (Vec::new(), Vec::new());
+    client.copy("/v1/documents/team/abc", &mut now).await.unwrap();
+    client.copy_with("/v1/documents/team/abc", &at, &mut then).await.unwrap();
+    assert_eq!((now, then), (b"None".to_vec(), format!("{:?}", Some(&at)).into_bytes()));
+    let page: HistoryPage = client.get("/v1/documents/team/abc/history?before=5").await.unwrap();
+    assert_eq!((page.total, page.before), (9, Some(5)));
+    let mut file = Vec::new();
+    client.copy("/v1/documents/team/abc/file", &mut file).await.unwrap();
+    assert_eq!(file.len(), 20 << 20, "an answer that is copied may be of any length");
+    let imported: Imported = client.send("/v1/files?space=team&name=abc", vec![7; 1 << 20].into()).await.unwrap();
+    assert_eq!((imported.name.id.as_str(), imported.changes), ("abc", 1 << 20));
+    assert!(client.create::<bool>("/v1/documents/team/abc/restore", &At::Time(7)).await.unwrap());
+    assert!(client.post::<Findings>("/v1/documents/team/abc/repair").await.unwrap().repaired);
+    let () = client.delete("/v1/documents/team/abc").await.unwrap();
+    let mut nothing = Vec::new();
+    for (error, expected) in [
+        (client.delete::<()>("/v1/documents/team/other").await.unwrap_err(), "no document other"),
+        (client.copy("/v1/documents/else/abc/file", &mut nothing).await.unwrap_err(), "no document abc"),
+        (client.create::<bool>("/v1/documents/team/abc/restore", &7).await.unwrap_err(), "request body as JSON"),
+        (client.post::<Findings>("/v1/documents/team/abc/verify").await.unwrap_err(), "disk"),
+        (client.send::<Imported>("/v1/files", vec![0; LONGEST_FILE + 1].into()).await.unwrap_err(), ""),
+    ] {
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(nothing.is_empty());
+    let full = client.copy("/v1/documents/team/abc/file", &mut &mut [0; 9][..]).await.unwrap_err();
+    assert!(matches!(full, ClientError::Unwritable(_)), "{full}");
     assert!(running.stop().await);
 }
 

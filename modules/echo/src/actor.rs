@@ -1,14 +1,16 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
+mod orders;
+mod past;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use automerge::{Automerge, ChangeHash};
+use automerge::ChangeHash;
 use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -22,15 +24,17 @@ use crate::{
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
-    reader,
     refused::Refused,
-    replica::{Replica, STORED, Sender},
+    replica::{Replica, Sender},
     sealed::Sealed,
     sift::{self, Sifted},
     socket::Link,
     store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
-    wire::DocumentId,
 };
+
+pub(crate) use orders::{Answer, Order};
+pub(crate) use past::Past;
+use past::{damaged, unreadable};
 
 /// Most messages of one batch: they are stored with one write.
 const BATCH: usize = 32;
@@ -47,6 +51,8 @@ pub(crate) enum Mail {
     Input(Box<Input>),
     /// The news that its changes cannot all be joined.
     Suspect,
+    /// Something from whoever runs this peer.
+    Order(Box<Order>),
 }
 
 impl Mail {
@@ -107,6 +113,9 @@ pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mai
             Some(0) => return,
             Some(_) => {
                 Box::pin(actor.take(batch)).await;
+                if !actor.orders.is_empty() {
+                    Box::pin(actor.obey()).await;
+                }
                 idle = Instant::now() + hub.config().idle;
             }
             None => {
@@ -130,6 +139,8 @@ struct Actor {
     stored: Option<Sizes>,
     /// The heads on disk: what peers are told, and never more.
     heads: Vec<ChangeHash>,
+    /// Whether it was deleted: then there is nothing, for nobody, and nothing is taken.
+    is_deleted: bool,
     replica: Option<(Replica, Counted)>,
     /// Boxed: most documents have one, and a node of the map has room for eleven.
     seats: BTreeMap<u64, Box<Seat>>,
@@ -138,6 +149,8 @@ struct Actor {
     /// Whether a peer may be waiting for the document, or be behind.
     is_awaited: bool,
     sessions: Sessions,
+    /// What is to be done after this turn.
+    orders: Vec<Order>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -186,11 +199,13 @@ impl Actor {
             key,
             stored: None,
             heads: Vec::new(),
+            is_deleted: false,
             replica: None,
             seats: BTreeMap::new(),
             is_suspect: false,
             is_awaited: false,
             sessions: Sessions::default(),
+            orders: Vec::new(),
         }
     }
 
@@ -212,6 +227,10 @@ impl Actor {
                     self.is_suspect = true;
                     continue;
                 }
+                Mail::Order(order) => {
+                    self.orders.push(*order);
+                    continue;
+                }
             };
             rooms.push(room);
             match what {
@@ -224,6 +243,12 @@ impl Actor {
                 What::Ephemeral(message) => self.relay(&link, &message),
                 // What a refused connection sent after is not heard.
                 What::Sync { .. } if link.outbox.is_closed() => {}
+                What::Sync { message, .. } if self.is_deleted => {
+                    if message.has_changes() {
+                        self.hub.metrics.refuse("deleted");
+                    }
+                    self.tell_unavailable(&link);
+                }
                 What::Sync { message, request } => {
                     let taken = match &opened {
                         Ok(()) => self.sync(&mut turn, &link, message, request).await,
@@ -287,7 +312,12 @@ impl Actor {
     }
 
     fn opened(&mut self, summary: Option<Summary>) {
-        let (is_stored, summary) = (summary.is_some(), summary.unwrap_or_default());
+        let (is_stored, mut summary) = (summary.is_some(), summary.unwrap_or_default());
+        self.is_deleted = summary.deleted;
+        if self.is_deleted {
+            summary.heads.clear();
+            self.bury();
+        }
         self.stored = Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail });
         if self.heads != summary.heads {
             // A write that failed was on disk even so.
@@ -319,27 +349,7 @@ impl Actor {
         if !message.has_changes() && !Peer::needs_tail(ours, &message.head) {
             peer.receive(ours, |_| false, message.head);
         } else {
-            let needs_past = self.replica(turn).await?.needs_past(&message);
-            if needs_past {
-                // What is decoded is what is stored.
-                self.save(turn).await?;
-            }
-            let (document, waiting) = (self.key.document, self.hub.metrics.changes_waiting.clone());
-            let sender = Sender { link: Arc::clone(link), document, waiting };
-            let len = message.len as u64 + if needs_past { self.sizes().all() } else { 0 };
-            let past = if needs_past { Some(self.past("past").await?) } else { None };
-            let work = move |replica: &mut Replica| {
-                let decode = || past.as_ref().ok_or_else(stopping)?.decode();
-                let fresh = replica.take(&sender, &mut peer, message, &decode);
-                (fresh, peer, replica.tail().heads().to_vec())
-            };
-            let (fresh, received, ours) = self.work(len, work).await?;
-            let fresh = fresh?;
-            if !fresh.is_empty() {
-                turn.fresh.extend(fresh);
-                turn.heads = Some(ours);
-            }
-            peer = received;
+            peer = self.take_in(turn, link, peer, message).await?;
         }
         let nothing = turn.heads.as_ref().unwrap_or(&self.heads).is_empty();
         let seat = self.seats.entry(link.id).or_insert_with(|| {
@@ -351,6 +361,37 @@ impl Actor {
             self.is_awaited = true;
         }
         Ok(())
+    }
+
+    /// Takes in what a message brings, and what its sender says of itself.
+    async fn take_in(
+        &mut self,
+        turn: &mut Turn,
+        link: &Arc<Link>,
+        mut peer: Peer,
+        message: intake::Message,
+    ) -> Result<Peer, Refused> {
+        let needs_past = self.replica(turn).await?.needs_past(&message);
+        if needs_past {
+            // What is decoded is what is stored.
+            self.save(turn).await?;
+        }
+        let (document, waiting) = (self.key.document, self.hub.metrics.changes_waiting.clone());
+        let sender = Sender { link: Arc::clone(link), document, waiting };
+        let len = message.len as u64 + if needs_past { self.sizes().all() } else { 0 };
+        let past = if needs_past { Some(self.past("past").await?) } else { None };
+        let work = move |replica: &mut Replica| {
+            let decode = || past.as_ref().ok_or_else(stopping)?.decode();
+            let fresh = replica.take(&sender, &mut peer, message, &decode);
+            (fresh, peer, replica.tail().heads().to_vec())
+        };
+        let (fresh, peer, ours) = self.work(len, work).await?;
+        let fresh = fresh?;
+        if !fresh.is_empty() {
+            turn.fresh.extend(fresh);
+            turn.heads = Some(ours);
+        }
+        Ok(peer)
     }
 
     /// What is known of the document, read from disk if need be.
@@ -393,7 +434,7 @@ impl Actor {
     async fn past(&self, reason: &str) -> Result<Past, Refused> {
         let stored = self.read(reason).await?.unwrap_or_default();
         self.hub.metrics.decodes.with_label_values(&[reason]).inc();
-        Ok(Past { hub: Arc::clone(&self.hub), document: self.key.document, stored })
+        Ok(Past::new(Arc::clone(&self.hub), self.key.document, stored))
     }
 
     /// Works with the replica; a panic costs what is in memory of the document, not more.
@@ -443,7 +484,7 @@ impl Actor {
         let tail: Vec<u8> =
             fresh[usize::from(snapshot.is_some())..].iter().flat_map(|fresh| &fresh.bytes).copied().collect();
         let len = (snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len()) as u64, tail.len() as u64);
-        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone() };
+        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone(), changes, at: now() };
         if let Err(error) = self.hub.writer.commit(write).await {
             // Memory is ahead of the disk, or the disk of what we know: both are forgotten.
             (self.replica, self.stored) = (None, None);
@@ -484,13 +525,18 @@ impl Actor {
         let write = Write::SetAside {
             key: self.key.clone(),
             snapshot: (!left.is_empty()).then_some(snapshot),
+            changes: left.get_changes_meta(&[]).len() as u64,
             aside: aside.into_iter().map(|change| (change.hash, change.chunk)).collect(),
         };
         if self.hub.writer.commit(write).await.is_ok() {
             self.hub.metrics.set_aside.inc_by(count as u64);
             tracing::error!(%document, "{count} changes cannot be joined with the document: they are set aside");
         }
-        // Whether or not that is on disk: what is there is read, and everyone told.
+        self.look_again().await;
+    }
+
+    /// Reads what is on disk, whatever that is by now, and tells everyone.
+    async fn look_again(&mut self) {
         (self.replica, self.stored) = (None, None);
         if self.open().await.is_ok() {
             self.wake().await;
@@ -509,36 +555,10 @@ impl Actor {
     }
 }
 
-/// The whole document, for what the tail cannot tell.
-struct Past {
-    hub: Arc<Hub>,
-    document: DocumentId,
-    stored: Stored,
-}
-
-impl Past {
-    fn decode(&self) -> Result<Automerge, Refused> {
-        let document = Automerge::load(&self.stored.chunks.concat());
-        document.map_err(|error| damaged(&self.hub, self.document, &error))
-    }
-
-    /// The snapshot, and the changes since.
-    fn split(&self) -> Result<(Vec<u8>, Vec<reader::Change>), Refused> {
-        let chunks = &self.stored.chunks;
-        let (snapshot, tail) = chunks.split_at(usize::from(self.stored.summary.snapshot > 0).min(chunks.len()));
-        let changes = reader::read_chunks(&tail.concat(), &STORED);
-        Ok((snapshot.concat(), changes.map_err(|error| damaged(&self.hub, self.document, &error))?.0))
-    }
-}
-
-fn unreadable(hub: &Hub, document: DocumentId, error: &store::Error) -> Refused {
-    hub.refusals.say(|| tracing::error!(%document, "{error}"));
-    Refused::new("unreadable", format!("document {document} cannot be read at the moment; try again later"))
-}
-
-fn damaged(hub: &Hub, document: DocumentId, error: &dyn std::fmt::Display) -> Refused {
-    hub.refusals.say(|| tracing::error!(%document, "a stored document cannot be decoded: {error}"));
-    Refused::new("undecodable", format!("document {document} is damaged in this peer's store"))
+/// Milliseconds since 1970 (UTC).
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn stopping() -> Refused {

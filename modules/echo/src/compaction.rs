@@ -135,7 +135,7 @@ async fn keep(hub: &Arc<Hub>, key: Key, joined: Result<Option<(u64, Snapshot)>, 
 
 /// The document in one chunk that was seen to be the same, and the number that was next when it was read. Blocks.
 fn join(store: &dyn Store, key: &Key) -> Result<Option<(u64, Snapshot)>, Kept> {
-    let Some(stored) = store.read(key)? else { return Ok(None) };
+    let Some(stored) = store.read(key)?.filter(|stored| !stored.summary.deleted) else { return Ok(None) };
     let document = Automerge::load(&stored.chunks.concat()).map_err(|_| Kept::Suspect)?;
     if document.get_heads() != stored.summary.heads {
         return Err(Kept::Suspect);

@@ -147,6 +147,13 @@ impl Hub {
         Some(door)
     }
 
+    /// How many connections have a document open: each holds a way to it, as this hub does.
+    pub(crate) fn peers(&self, key: &Key) -> usize {
+        let documents = lock(&self.documents);
+        let door = documents.as_ref().and_then(|documents| documents.get(key));
+        door.map_or(0, |door| door.strong_count().saturating_sub(1))
+    }
+
     /// Lets go of a document if nobody has a way to it any more, and nobody can get one meanwhile.
     pub(crate) fn release(&self, key: &Key, mailbox: &mpsc::Receiver<Mail>) -> bool {
         let mut documents = lock(&self.documents);

@@ -28,6 +28,19 @@ pub(crate) struct Message {
 }
 
 impl Message {
+    /// Changes and documents from someone who says nothing of itself.
+    pub(crate) fn of(changes: Vec<reader::Change>, documents: Vec<reader::Document>, len: usize) -> Self {
+        let head = sync::Message {
+            heads: Vec::new(),
+            need: Vec::new(),
+            have: Vec::new(),
+            changes: sync::ChunkList::empty(),
+            flags: None,
+            version: sync::MessageVersion::V1,
+        };
+        Self { head, changes, documents, len }
+    }
+
     /// Whether there are changes in it.
     pub(crate) fn has_changes(&self) -> bool {
         !self.changes.is_empty() || !self.documents.is_empty()

@@ -15,6 +15,8 @@
 //! - *The space rule*: a connection sees the documents of one space, and what is elsewhere is answered like what is nowhere.
 //!   What it may do is asked when it joins and again whenever the answer may be another: a token that is revoked or expires
 //!   ends its connections at once.
+//! - *The tombstone rule*: what is deleted stays deleted, whoever still has it: requests are answered as for a document that
+//!   nobody has, and what is offered is not taken, without an error that would cost a client its whole connection.
 //! - Memory follows the documents that are active, not those that are stored; of an active document it is what came since
 //!   the last snapshot, not its history.
 //!
@@ -47,10 +49,13 @@ mod actor;
 mod admission;
 mod compaction;
 mod config;
+mod content;
 mod counted;
 mod ephemeral;
 mod error;
 pub mod gate;
+mod handle;
+mod history;
 mod hub;
 mod intake;
 mod metrics;
@@ -63,6 +68,7 @@ pub mod reader;
 mod reading;
 mod refused;
 mod replica;
+mod restore;
 pub mod sealed;
 mod sift;
 mod socket;
@@ -71,6 +77,7 @@ pub mod tail;
 mod throttle;
 mod upgrade;
 mod upkeep;
+mod verify;
 pub mod wire;
 
 use std::{
@@ -93,9 +100,12 @@ use crate::{
 
 pub use config::{Access, Config};
 pub use error::Error;
+pub use handle::{Handle, Imported, PAGE, Status, Unanswered};
+pub use history::{Entry, History, NoPoint, Point};
 pub use origin::{NotAnOrigin, Origin};
 pub use ports::{Denied, Gatekeeper, Grant, TokenHash};
 pub use rate::Rate;
+pub use verify::Findings;
 
 /// The peer.
 pub struct Echo {
@@ -159,6 +169,11 @@ impl Echo {
             hub: RwLock::new(None),
         };
         Ok(Self { shared: Arc::new(shared), lease: Arc::new(Semaphore::new(1)) })
+    }
+
+    /// The way to ask for documents, and to have something done with them.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared))
     }
 
     /// The WebSocket endpoint, at `/`.

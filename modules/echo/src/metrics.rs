@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) decodes: IntCounterVec,
     /// Changes set aside because their document cannot be saved with them.
     pub(crate) set_aside: IntCounter,
+    /// Documents deleted.
+    pub(crate) deleted: IntCounter,
     /// Connections, frames and changes refused, by reason.
     pub(crate) refused: IntCounterVec,
     /// Messages after which no more was read for a while, by whose rate was exceeded.
@@ -79,6 +81,7 @@ impl Metrics {
             reads: of.counters("reads_total", "Documents read from disk, by what for.", "what_for")?,
             decodes: of.counters("decodes_total", "Documents decoded whole, by reason.", "reason")?,
             set_aside: of.counter("set_aside_total", "Changes that their document cannot be saved with.")?,
+            deleted: of.counter("deleted_total", "Documents deleted.")?,
             refused: of.counters("refused_total", "Connections, frames and changes refused, by reason.", "reason")?,
             delayed: of.counters(
                 "delayed_total",

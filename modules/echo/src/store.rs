@@ -8,15 +8,18 @@
 //! |---|---|---|
 //! | `about` | name, value | `storage-id`: the UUID that other peers know this store by |
 //! | `spaces` | id, name | a space |
-//! | `documents` | id, space, document, next, snapshot, tail, heads | a document: its id on the wire, the number of its next write, the bytes of its snapshot and of its tail, its heads (32 bytes each, sorted) |
+//! | `documents` | id, space, document, deleted, next, since, snapshot, tail, changes, changed, heads | a document: its id on the wire, whether only its tombstone is left, the number of its next write, the number before which nothing of it is left, the bytes of its snapshot and of its tail, how many changes these have, when the last of them was stored (ms since 1970, UTC), its heads (32 bytes each, sorted) |
 //! | `snapshots` | id, sealed, chunk | the snapshot of a document: what is kept beside it (see [`crate::sealed`]), and the document chunk |
 //! | `tail` | document, number, chunk | changes after the snapshot, in the order of their numbers: automerge chunks, joined |
-//! | `aside` | document, hash, chunk | a change that the document cannot be saved with |
+//! | `aside` | document, hash, chunk | a change that the document cannot be saved with; or, by their SHA-256, bytes that a repair found damaged, or without what they build on |
 //!
-//! `sum` beside a blob is its CRC-32 (IEEE); of a document it is that of next, snapshot and tail (8 bytes each, little-endian)
-//! and heads. The snapshot and the tail, joined, are what `automerge` loads: each change comes after those it depends on.
+//! `sum` beside a blob is its CRC-32 (IEEE); of a document it is that of deleted, next, since, snapshot, tail, changes and changed
+//! (8 bytes each, little-endian) and heads. The snapshot and the tail, joined, are what `automerge` loads: each change comes after those it depends on.
 //! Every row of one commit appears at once or not at all. A compaction replaces the snapshot, and the tail up to a number, by
-//! one document chunk with the same heads.
+//! one document chunk with the same heads, unless the document was replaced after it was read.
+//!
+//! *The tombstone rule*: of a deleted document the entry stays, with the heads that it had and the time of the deletion, and
+//! nothing is appended to it until it is revived. So what is deleted does not come back with who still has it.
 //!
 //! *The port rule*: every method can fail, and what failed is not assumed to be on disk, nor to be missing from it.
 mod disk;
@@ -49,14 +52,55 @@ pub struct Key {
 /// What is known of a stored document without reading it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// Whether it was deleted; then `changed` says when, and `heads` what it had.
+    pub deleted: bool,
     /// The number of the next chunk.
     pub next: u64,
+    /// The number before which nothing is left, because the document was replaced.
+    pub since: u64,
     /// Bytes of the snapshot; 0 when there is none.
     pub snapshot: u64,
     /// Bytes of the changes after it.
     pub tail: u64,
+    /// How many changes there are, those in the snapshot included.
+    pub changes: u64,
+    /// When the last of them was stored, in milliseconds since 1970 (UTC).
+    pub changed: u64,
     /// The heads, sorted.
     pub heads: Vec<ChangeHash>,
+}
+
+/// One document of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The document.
+    pub key: Key,
+    /// What is known of it; none when its entry is damaged.
+    pub summary: Option<Summary>,
+}
+
+/// All rows of a stored document, damaged or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// The entry; none when it is damaged.
+    pub summary: Option<Summary>,
+    /// The snapshot.
+    pub snapshot: Option<Row>,
+    /// What is kept beside the snapshot.
+    pub sealed: Option<Row>,
+    /// The changes after it, in order.
+    pub tail: Vec<Row>,
+    /// What is set aside.
+    pub aside: Vec<Row>,
+}
+
+/// The bytes of a row, damaged or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Whether their checksum matches.
+    pub is_sound: bool,
 }
 
 /// A stored document, read whole.
@@ -103,6 +147,10 @@ pub enum Write {
         tail: Vec<u8>,
         /// The heads with all that, sorted.
         heads: Vec<ChangeHash>,
+        /// How many changes that is.
+        changes: u64,
+        /// When they came, in milliseconds since 1970 (UTC).
+        at: u64,
     },
     /// A document chunk in place of all that was stored before a number.
     Compact {
@@ -119,15 +167,33 @@ pub enum Write {
         key: Key,
         /// The document chunk, unless nothing is left.
         snapshot: Option<Snapshot>,
+        /// How many changes it has.
+        changes: u64,
         /// Hash and chunk of each change that is not in it.
         aside: Vec<(ChangeHash, Bytes)>,
+    },
+    /// A tombstone in place of all that was stored.
+    Delete {
+        /// The document.
+        key: Key,
+        /// When it is deleted, in milliseconds since 1970 (UTC).
+        at: u64,
+    },
+    /// An empty document in place of a tombstone, to be stored anew.
+    Revive {
+        /// The document.
+        key: Key,
     },
 }
 
 impl Write {
     pub(crate) fn key(&self) -> &Key {
         match self {
-            Self::Append { key, .. } | Self::Compact { key, .. } | Self::SetAside { key, .. } => key,
+            Self::Append { key, .. }
+            | Self::Compact { key, .. }
+            | Self::SetAside { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Revive { key } => key,
         }
     }
 
@@ -141,6 +207,7 @@ impl Write {
                 snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len())
                     + aside.iter().map(|(_, chunk)| chunk.len()).sum::<usize>()
             }
+            Self::Delete { .. } | Self::Revive { .. } => 0,
         }
     }
 }
@@ -161,23 +228,42 @@ pub trait Store: Send + Sync + 'static {
     /// The UUID that other peers know this store by; the same in every run.
     fn storage_id(&self) -> &str;
 
-    /// What is known of a document without reading it; `None` when nothing of it is stored.
+    /// What is known of a document without reading it; `None` when nothing of it is stored, not even a tombstone.
     ///
     /// # Errors
     /// The database could not be read.
     fn summary(&self, key: &Key) -> Result<Option<Summary>, Error>;
 
-    /// The document, whole; `None` when nothing of it is stored.
+    /// The document, whole; `None` when nothing of it is stored, not even a tombstone. A deleted one has no chunks.
     ///
     /// # Errors
     /// The database could not be read.
     fn read(&self, key: &Key) -> Result<Option<Stored>, Error>;
 
-    /// The document, but for the bytes of its snapshot; `None` when nothing of it is stored.
+    /// The document, but for the bytes of its snapshot; `None` when nothing of it is stored, or it was deleted.
     ///
     /// # Errors
     /// The database could not be read, or what is kept of the snapshot is damaged.
     fn recent(&self, key: &Key) -> Result<Option<Recent>, Error>;
+
+    /// At most `limit` documents of one space, or of all, by space and id, from the one that follows `after` on; deleted ones
+    /// are left out.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn list(&self, space: Option<&str>, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>, Error>;
+
+    /// The documents of this id, by space; deleted ones are left out.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn find(&self, document: DocumentId) -> Result<Vec<Listed>, Error>;
+
+    /// All rows of a document as they are; `None` when there are none, or it was deleted.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn rows(&self, key: &Key) -> Result<Option<Rows>, Error>;
 
     /// Puts all of `writes` on disk, and returns when they would survive a power failure.
     ///

@@ -1,4 +1,6 @@
 //! The store on disk: one SQLite database.
+mod rows;
+
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions, TryLockError},
@@ -11,7 +13,7 @@ use std::{
 use automerge::{ActorId, ChangeHash};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
 
-use super::{Error, Key, Outgrown, Recent, Store, Stored, Summary, Write};
+use super::{Error, Key, Listed, Outgrown, Recent, Rows, Store, Stored, Summary, Write};
 use crate::{sealed::Sealed, wire::DocumentId};
 
 /// The version of the format that is read and written here.
@@ -137,7 +139,7 @@ impl Store for Disk {
 
     fn recent(&self, key: &Key) -> Result<Option<Recent>, Error> {
         self.reading(|reader| {
-            let Some((id, summary)) = reader.document(key)? else { return Ok(None) };
+            let Some((id, summary)) = reader.living(key)? else { return Ok(None) };
             Ok(Some(Recent {
                 summary,
                 sealed: reader.sealed(id)?,
@@ -145,6 +147,18 @@ impl Store for Disk {
                 aside: reader.aside(id)?,
             }))
         })
+    }
+
+    fn list(&self, space: Option<&str>, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>, Error> {
+        self.reading(|reader| reader.list(space, after, limit))
+    }
+
+    fn find(&self, document: DocumentId) -> Result<Vec<Listed>, Error> {
+        self.reading(|reader| reader.find(document))
+    }
+
+    fn rows(&self, key: &Key) -> Result<Option<Rows>, Error> {
+        self.reading(|reader| reader.rows(key))
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {
@@ -220,25 +234,23 @@ struct Reader<'a>(&'a Connection);
 impl Reader<'_> {
     /// The number of a document, and what is known of it.
     fn document(&self, key: &Key) -> Result<Option<(i64, Summary)>, Fault> {
+        let Some((id, summary)) = self.entry(key)? else { return Ok(None) };
+        Ok(Some((id, summary.ok_or(Fault::Checksum("the entry of a document"))?)))
+    }
+
+    /// The same, but for what was deleted.
+    fn living(&self, key: &Key) -> Result<Option<(i64, Summary)>, Fault> {
+        Ok(self.document(key)?.filter(|(_, summary)| !summary.deleted))
+    }
+
+    /// The number of a document, and what is known of it unless that is damaged.
+    fn entry(&self, key: &Key) -> Result<Option<(i64, Option<Summary>)>, Fault> {
         let mut query = self.0.prepare_cached(
-            "SELECT documents.id, next, snapshot, tail, heads, documents.sum FROM documents
+            "SELECT deleted, next, since, snapshot, tail, changes, changed, heads, documents.sum, documents.id FROM documents
              JOIN spaces ON spaces.id = documents.space WHERE name = ? AND document = ?",
         )?;
-        let row = |row: &Row<'_>| {
-            let summary = Summary {
-                next: row.get::<_, i64>(1)?.cast_unsigned(),
-                snapshot: row.get::<_, i64>(2)?.cast_unsigned(),
-                tail: row.get::<_, i64>(3)?.cast_unsigned(),
-                heads: row.get_ref(4)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
-            };
-            Ok((row.get(0)?, summary, row.get::<_, u32>(5)?))
-        };
-        let found = query.query_row(params![&*key.space, key.document.0], row).optional()?;
-        let Some((id, summary, sum)) = found else { return Ok(None) };
-        if sum != summary.sum() {
-            return Err(Fault::Checksum("the entry of a document"));
-        }
-        Ok(Some((id, summary)))
+        let row = |row: &Row<'_>| Ok((row.get(9)?, summary(row)?));
+        Ok(query.query_row(params![&*key.space, key.document.0], row).optional()?)
     }
 
     fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Fault> {
@@ -291,14 +303,32 @@ fn checked(row: &Row<'_>) -> rusqlite::Result<Option<Vec<u8>>> {
     Ok(matches.then(|| bytes.to_vec()))
 }
 
+/// What is known of a document, from the columns of its entry: none if their checksum is another.
+fn summary(row: &Row<'_>) -> rusqlite::Result<Option<Summary>> {
+    let number = |column| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.cast_unsigned());
+    let summary = Summary {
+        deleted: number(0)? != 0,
+        next: number(1)?,
+        since: number(2)?,
+        snapshot: number(3)?,
+        tail: number(4)?,
+        changes: number(5)?,
+        changed: number(6)?,
+        heads: row.get_ref(7)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
+    };
+    let matches = row.get::<_, u32>(8)? == summary.sum();
+    Ok(matches.then_some(summary))
+}
+
 impl Summary {
     /// The checksum of its entry.
     fn sum(&self) -> u32 {
         let mut sum = crc32fast::Hasher::new();
-        for number in [self.next, self.snapshot, self.tail] {
+        let Self { deleted, next, since, snapshot, tail, changes, changed, heads } = self;
+        for number in [u64::from(*deleted), *next, *since, *snapshot, *tail, *changes, *changed] {
             sum.update(&number.to_le_bytes());
         }
-        for head in &self.heads {
+        for head in heads {
             sum.update(&head.0);
         }
         sum.finalize()
@@ -374,25 +404,46 @@ impl Writer {
 }
 
 fn apply(transaction: &Connection, space: i64, write: &Write) -> Result<(), Fault> {
-    let found = Reader(transaction).document(write.key())?;
+    let reader = Reader(transaction);
+    let found = match write {
+        // These put something else in place of an entry, damaged or not.
+        Write::SetAside { key, .. } | Write::Delete { key, .. } => {
+            reader.entry(key)?.map(|(id, summary)| (id, summary.unwrap_or_default()))
+        }
+        Write::Append { key, .. } | Write::Compact { key, .. } | Write::Revive { key } => reader.document(key)?,
+    };
     let (id, mut summary) = match (found, write) {
+        (Some((id, summary)), Write::Revive { .. }) if summary.deleted => (id, summary),
+        // The tombstone rule.
+        (Some((_, Summary { deleted: true, .. })), _) => return Ok(()),
+        (Some((_, summary)), Write::Compact { before, .. }) if *before < summary.since => return Ok(()),
+        (_, Write::Revive { .. }) => return Ok(()),
         (Some(found), _) => found,
         (None, Write::Append { key, .. }) => {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO documents (space, document, next, snapshot, tail, heads, sum) VALUES (?, ?, 0, 0, 0, x'', 0)",
+                "INSERT INTO documents (space, document, deleted, next, since, snapshot, tail, changes, changed, heads, sum)
+                 VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, x'', 0)",
             )?;
             (insert.insert(params![space, key.document.0])?, Summary::default())
         }
-        // It was deleted meanwhile.
-        (None, Write::Compact { .. } | Write::SetAside { .. }) => return Ok(()),
+        (None, Write::Compact { .. } | Write::SetAside { .. } | Write::Delete { .. }) => return Ok(()),
+    };
+    let clear = |tables: &[&str]| -> Result<(), Fault> {
+        for table in tables {
+            let column = if *table == "snapshots" { "id" } else { "document" };
+            transaction.execute(&format!("DELETE FROM {table} WHERE {column} = ?"), [id])?;
+        }
+        Ok(())
     };
     let snapshot = match write {
-        Write::Append { snapshot, tail, heads, .. } => {
+        Write::Append { snapshot, tail, heads, changes, at, .. } => {
             if !tail.is_empty() {
                 let mut insert = transaction.prepare_cached("INSERT INTO tail VALUES (?, ?, ?, ?)")?;
                 insert.execute(params![id, summary.next.cast_signed(), tail, crc32fast::hash(tail)])?;
                 summary.tail += tail.len() as u64;
             }
+            summary.changes += changes;
+            summary.changed = *at;
             summary.heads.clone_from(heads);
             snapshot.as_ref()
         }
@@ -403,18 +454,27 @@ fn apply(transaction: &Connection, space: i64, write: &Write) -> Result<(), Faul
             summary.tail = transaction.query_row(tail, [id], |row| row.get::<_, i64>(0))?.cast_unsigned();
             Some(snapshot)
         }
-        Write::SetAside { snapshot, aside, .. } => {
-            transaction.execute("DELETE FROM tail WHERE document = ?", [id])?;
-            transaction.execute("DELETE FROM snapshots WHERE id = ?", [id])?;
+        Write::SetAside { snapshot, changes, aside, .. } => {
+            clear(&["tail", "snapshots"])?;
             for (hash, chunk) in aside {
                 let row = params![id, hash.0, &chunk[..], crc32fast::hash(chunk)];
                 transaction.execute("INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?)", row)?;
             }
-            (summary.snapshot, summary.tail, summary.heads) = (0, 0, Vec::new());
-            if let Some(snapshot) = snapshot {
-                summary.heads = snapshot.sealed.hashes();
-            }
+            let heads = snapshot.as_ref().map(|snapshot| snapshot.sealed.hashes()).unwrap_or_default();
+            let since = summary.next + 1;
+            summary = Summary { since, snapshot: 0, tail: 0, changes: *changes, heads, ..summary };
             snapshot.as_ref()
+        }
+        Write::Delete { at, .. } => {
+            clear(&["tail", "snapshots", "aside"])?;
+            let Summary { next, heads, .. } = summary;
+            summary = Summary { deleted: true, next, since: next + 1, changed: *at, heads, ..Summary::default() };
+            None
+        }
+        Write::Revive { .. } => {
+            let Summary { next, since, .. } = summary;
+            summary = Summary { next, since, ..Summary::default() };
+            None
         }
     };
     if let Some(snapshot) = snapshot {
@@ -425,10 +485,14 @@ fn apply(transaction: &Connection, space: i64, write: &Write) -> Result<(), Faul
     }
     summary.next += 1;
     let heads: Vec<u8> = summary.heads.iter().flat_map(|head| head.0).collect();
-    let mut update = transaction
-        .prepare_cached("UPDATE documents SET next = ?, snapshot = ?, tail = ?, heads = ?, sum = ? WHERE id = ?")?;
-    let [next, size, tail] = [summary.next, summary.snapshot, summary.tail].map(u64::cast_signed);
-    update.execute(params![next, size, tail, heads, summary.sum(), id])?;
+    let mut update = transaction.prepare_cached(
+        "UPDATE documents SET deleted = ?, next = ?, since = ?, snapshot = ?, tail = ?, changes = ?, changed = ?, heads = ?, sum = ?
+         WHERE id = ?",
+    )?;
+    let Summary { next, since, snapshot, tail, changes, changed, .. } = summary;
+    let [next, since, size, tail, changes, changed] =
+        [next, since, snapshot, tail, changes, changed].map(u64::cast_signed);
+    update.execute(params![summary.deleted, next, since, size, tail, changes, changed, heads, summary.sum(), id])?;
     Ok(())
 }
 
@@ -444,8 +508,9 @@ const SCHEMA: &str = "
     CREATE TABLE about (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
     CREATE TABLE documents (
-        id INTEGER PRIMARY KEY, space INTEGER NOT NULL, document BLOB NOT NULL,
-        next INTEGER NOT NULL, snapshot INTEGER NOT NULL, tail INTEGER NOT NULL, heads BLOB NOT NULL, sum INTEGER NOT NULL,
+        id INTEGER PRIMARY KEY, space INTEGER NOT NULL, document BLOB NOT NULL, deleted INTEGER NOT NULL,
+        next INTEGER NOT NULL, since INTEGER NOT NULL, snapshot INTEGER NOT NULL, tail INTEGER NOT NULL,
+        changes INTEGER NOT NULL, changed INTEGER NOT NULL, heads BLOB NOT NULL, sum INTEGER NOT NULL,
         UNIQUE (space, document)
     ) STRICT;
     CREATE TABLE snapshots (

@@ -9,7 +9,10 @@ use std::{
 };
 
 use kube_contract::Health;
-use kube_echo::store::{Disk, Error, Key, Outgrown, Recent, Store, Stored, Summary, Write};
+use kube_echo::{
+    store::{Disk, Error, Key, Listed, OPEN_SPACE, Outgrown, Recent, Rows, Store, Stored, Summary, Write},
+    wire::DocumentId,
+};
 use tokio::time::timeout;
 
 use crate::harness::{Client, PATIENCE, Server, config, document};
@@ -66,6 +69,21 @@ impl Store for Faulty {
     fn recent(&self, key: &Key) -> Result<Option<Recent>, Error> {
         self.reading()?;
         self.disk.recent(key)
+    }
+
+    fn list(&self, space: Option<&str>, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>, Error> {
+        self.reading()?;
+        self.disk.list(space, after, limit)
+    }
+
+    fn find(&self, document: DocumentId) -> Result<Vec<Listed>, Error> {
+        self.reading()?;
+        self.disk.find(document)
+    }
+
+    fn rows(&self, key: &Key) -> Result<Option<Rows>, Error> {
+        self.reading()?;
+        self.disk.rows(key)
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {
@@ -196,4 +214,66 @@ async fn a_document_that_cannot_be_read_is_refused_and_never_called_unavailable(
     bob.request(id).await;
     bob.until_has(id, "first").await;
     server.stop().await;
+}
+
+fn key(id: DocumentId) -> Key {
+    Key { space: OPEN_SPACE.into(), document: id }
+}
+
+#[tokio::test]
+async fn a_deletion_that_comes_while_a_change_is_being_stored_is_not_undone_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Faulty::new(folder.path());
+    let server = Server::with_store(&config(folder.path()), Arc::<Faulty>::clone(&store)).await;
+    let id = document(1);
+    let mut alice = Client::join(&server, "alice").await;
+    alice.create(id, "first").await;
+    alice.until_stored(id).await;
+    let before = store.commits.load(Ordering::SeqCst);
+    store.is_slow.store(true, Ordering::SeqCst);
+    alice.put(id, "in flight").await;
+    server.until("a write in flight", |_| store.commits.load(Ordering::SeqCst) > before).await;
+    let goes_on = async {
+        alice.put(id, "behind it").await;
+        store.is_slow.store(false, Ordering::SeqCst);
+    };
+    let (deleted, ()) = tokio::join!(server.handle.delete(key(id)), goes_on);
+    deleted.unwrap();
+    alice.until("unavailable", |alice| alice.copies[&id].is_unavailable).await;
+    alice.put(id, "after").await;
+    alice.barrier(document(9)).await;
+    assert_eq!(server.handle.find(id).await.unwrap(), []);
+    assert_eq!(store.rows(&key(id)).unwrap(), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_not_stored_is_refused_and_what_is_on_disk_counts() {
+    for writes_even_so in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Faulty::new(folder.path());
+        store.writes_even_so.store(writes_even_so, Ordering::SeqCst);
+        let server = Server::with_store(&config(folder.path()), Arc::<Faulty>::clone(&store)).await;
+        let id = document(1);
+        let mut alice = Client::join(&server, "alice").await;
+        alice.create(id, "first").await;
+        alice.until_stored(id).await;
+        store.fails.store(true, Ordering::SeqCst);
+        let error = server.handle.delete(key(id)).await.unwrap_err().to_string();
+        assert!(error.contains("No space left") && error.contains(&id.to_string()), "{error}");
+        store.fails.store(false, Ordering::SeqCst);
+        becomes(&server, |health| *health == Health::Ready).await;
+        alice.put(id, "second").await;
+        let mut bob = Client::join(&server, "bob").await;
+        if writes_even_so {
+            alice.until("unavailable", |alice| alice.copies[&id].is_unavailable).await;
+            bob.request(id).await;
+            bob.until("unavailable", |bob| bob.copies[&id].is_unavailable).await;
+        } else {
+            alice.until_stored(id).await;
+            bob.request(id).await;
+            bob.until_has(id, "second").await;
+        }
+        server.stop().await;
+    }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use kube_contract::{Appliance, Board, Limits, Running};
 use kube_echo::{
-    Config, Denied, Echo, Gatekeeper, Grant, TokenHash,
+    Config, Denied, Echo, Gatekeeper, Grant, Handle, TokenHash,
     store::Store,
     wire::{self, DocumentId},
 };
@@ -83,6 +83,7 @@ pub(crate) struct Server {
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) registry: Registry,
     running: Running<Config>,
+    pub(crate) handle: Handle,
     _serving: JoinSet<()>,
 }
 
@@ -104,6 +105,7 @@ impl Server {
     async fn run(echo: Echo, config: &Config, tokens: Arc<Tokens>, registry: Registry) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let handle = echo.handle();
         let service = echo.router().into_make_service_with_connect_info::<SocketAddr>();
         let mut serving = JoinSet::new();
         serving.spawn(async move { axum::serve(listener, service).await.unwrap() });
@@ -111,7 +113,7 @@ impl Server {
         appliance.add(Arc::new(echo), |config| config);
         let running = appliance.start();
         timeout(PATIENCE, running.serving()).await.unwrap().unwrap();
-        Self { address, tokens, registry, running, _serving: serving }
+        Self { address, tokens, registry, running, handle, _serving: serving }
     }
 
     pub(crate) async fn stop(mut self) {

@@ -2,6 +2,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod harness;

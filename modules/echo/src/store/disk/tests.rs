@@ -9,7 +9,19 @@ fn key(number: u8) -> Key {
 }
 
 fn append(key: &Key, chunk: &[u8], head: u8) -> Write {
-    Write::Append { key: key.clone(), snapshot: None, tail: chunk.to_vec(), heads: vec![ChangeHash([head; 32])] }
+    whole(key, None, chunk, head)
+}
+
+/// One change at the time 1.
+fn whole(key: &Key, snapshot: Option<Snapshot>, tail: &[u8], head: u8) -> Write {
+    let heads = vec![ChangeHash([head; 32])];
+    Write::Append { key: key.clone(), snapshot, tail: tail.to_vec(), heads, changes: 1, at: 1 }
+}
+
+/// What is known after such writes.
+fn summary(next: u64, snapshot: u64, tail: u64, changes: u64, head: u8) -> Summary {
+    let heads = vec![ChangeHash([head; 32])];
+    Summary { next, snapshot, tail, changes, changed: 1, heads, ..Summary::default() }
 }
 
 #[test]
@@ -26,7 +38,7 @@ fn what_was_committed_is_there_after_it_is_opened_again_with_the_same_storage_id
     assert_eq!(id.len(), 36);
     let stored = disk.read(&key(1)).unwrap().unwrap();
     assert_eq!(stored.chunks, [b"one", b"two"]);
-    assert_eq!(stored.summary, Summary { next: 2, snapshot: 0, tail: 6, heads: vec![ChangeHash([2; 32])] });
+    assert_eq!(stored.summary, summary(2, 0, 6, 2, 2));
     assert_eq!(disk.summary(&key(2)).unwrap().unwrap().tail, 5);
 }
 
@@ -52,7 +64,7 @@ fn a_compaction_replaces_what_it_read_and_keeps_what_came_meanwhile() {
     disk.commit(&[Write::Compact { key: key(1), before: read, snapshot }]).unwrap();
     let stored = disk.read(&key(1)).unwrap().unwrap();
     assert_eq!(stored.chunks, [b"ab", b"cc"]);
-    assert_eq!(stored.summary, Summary { next: 4, snapshot: 2, tail: 2, heads: vec![ChangeHash([3; 32])] });
+    assert_eq!(stored.summary, summary(4, 2, 2, 3, 3));
     let recent = disk.recent(&key(1)).unwrap().unwrap();
     assert_eq!((recent.summary, recent.sealed, recent.tail), (stored.summary, sealed, b"cc".to_vec()));
 }
@@ -63,8 +75,7 @@ fn a_snapshot_and_what_follows_are_appended_together() {
     let disk = Disk::open(folder.path(), 1 << 20).unwrap();
     let sealed = Sealed { heads: vec![(ChangeHash([1; 32]), 7)], actors: Vec::new() };
     let snapshot = Snapshot { chunk: Bytes::from_static(b"whole"), sealed: sealed.clone() };
-    let heads = vec![ChangeHash([2; 32])];
-    disk.commit(&[Write::Append { key: key(1), snapshot: Some(snapshot), tail: b"more".to_vec(), heads }]).unwrap();
+    disk.commit(&[whole(&key(1), Some(snapshot), b"more", 2)]).unwrap();
     assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [&b"whole"[..], b"more"]);
     let recent = disk.recent(&key(1)).unwrap().unwrap();
     assert_eq!((recent.sealed, recent.tail), (sealed, b"more".to_vec()));
@@ -136,9 +147,7 @@ fn a_bit_that_flipped_is_noticed_and_harms_only_its_document() {
     ];
     for ((damage, named), number) in rows.into_iter().zip(1..) {
         let snapshot = Snapshot { chunk: Bytes::from_static(b"whole"), sealed: sealed.clone() };
-        let heads = vec![ChangeHash([2; 32])];
-        disk.commit(&[Write::Append { key: key(number), snapshot: Some(snapshot), tail: b"more".to_vec(), heads }])
-            .unwrap();
+        disk.commit(&[whole(&key(number), Some(snapshot), b"more", 2)]).unwrap();
         {
             let writer = lock(&disk.writer);
             let connection = &writer.as_ref().unwrap().connection;
@@ -165,4 +174,100 @@ fn the_files_are_for_their_owner_alone() {
     for file in files {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
     }
+}
+
+#[test]
+fn documents_are_listed_page_by_page_by_space_and_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    let of = |space: &str, number| Key { space: space.into(), ..key(number) };
+    let keys = [of("a", 1), of("a", 2), of("a", 3), of("b", 1), of("c", 1), of("c", 9)];
+    // In another order than that of the list.
+    for key in keys.iter().rev() {
+        disk.commit(&[append(key, b"x", 1)]).unwrap();
+    }
+    let listed = |space: Option<&str>, after: Option<&Key>, limit| -> Vec<Key> {
+        disk.list(space, after, limit).unwrap().into_iter().map(|listed| listed.key).collect()
+    };
+    for size in 1..=7 {
+        let (mut all, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = listed(None, all.last(), size);
+            assert!(page.len() <= size);
+            pages += 1;
+            if page.is_empty() {
+                break;
+            }
+            all.extend(page);
+        }
+        assert_eq!(all, keys, "pages of {size}");
+        assert_eq!(pages, 6usize.div_ceil(size) + 1);
+    }
+    assert_eq!(listed(Some("a"), None, 10), keys[..3]);
+    assert_eq!(listed(Some("a"), Some(&keys[1]), 10), keys[2..3]);
+    assert!(listed(Some("a"), Some(&keys[2]), 10).is_empty());
+    assert!(listed(Some("none"), None, 10).is_empty());
+    let found = disk.find(key(1).document).unwrap();
+    assert_eq!(found.iter().map(|found| &*found.key.space).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(found[0].summary, Some(summary(1, 0, 1, 1, 1)));
+}
+
+#[test]
+fn of_a_deleted_document_a_tombstone_stays_until_it_is_revived() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    disk.commit(&[append(&key(1), b"one", 1), append(&key(2), b"other", 9)]).unwrap();
+    let read = disk.summary(&key(1)).unwrap().unwrap().next;
+    disk.commit(&[Write::Delete { key: key(1), at: 7 }, Write::Delete { key: key(3), at: 7 }]).unwrap();
+
+    let heads = vec![ChangeHash([1; 32])];
+    let tombstone = Summary { deleted: true, next: 2, since: 2, changed: 7, heads, ..Summary::default() };
+    // What was on its way is too late.
+    let sealed = Sealed { heads: vec![(ChangeHash([1; 32]), 7)], actors: Vec::new() };
+    let compact = |sealed: &Sealed| Write::Compact {
+        key: key(1),
+        before: read,
+        snapshot: Snapshot { chunk: Bytes::from_static(b"one"), sealed: sealed.clone() },
+    };
+    disk.commit(&[append(&key(1), b"again", 1), compact(&sealed), Write::Delete { key: key(1), at: 8 }]).unwrap();
+    assert_eq!(disk.summary(&key(1)).unwrap(), Some(tombstone.clone()));
+    assert_eq!(disk.read(&key(1)).unwrap(), Some(Stored { summary: tombstone, chunks: Vec::new() }));
+    assert_eq!((disk.recent(&key(1)).unwrap(), disk.rows(&key(1)).unwrap()), (None, None));
+    assert_eq!(disk.summary(&key(3)).unwrap(), None, "of what never was nothing stays");
+    assert_eq!(disk.list(None, None, 9).unwrap().len(), 1);
+    assert!(disk.find(key(1).document).unwrap().is_empty());
+
+    disk.commit(&[Write::Revive { key: key(1) }, append(&key(1), b"new", 3), compact(&sealed)]).unwrap();
+    assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"new"]);
+    assert_eq!(disk.list(None, None, 9).unwrap().len(), 2);
+    // Of a living document nothing is lost by it.
+    disk.commit(&[Write::Revive { key: key(1) }]).unwrap();
+    assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"new"]);
+}
+
+#[test]
+fn damaged_rows_are_seen_as_they_are_and_something_can_be_put_in_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    disk.commit(&[append(&key(1), b"aa", 1), append(&key(1), b"bb", 2), append(&key(2), b"cc", 3)]).unwrap();
+    {
+        let writer = lock(&disk.writer);
+        let connection = &writer.as_ref().unwrap().connection;
+        connection.execute("UPDATE tail SET chunk = x'00' WHERE number = 1", ()).unwrap();
+        connection.execute("UPDATE documents SET changes = 7", ()).unwrap();
+    }
+    let row = |bytes: &[u8], is_sound| crate::store::Row { bytes: bytes.to_vec(), is_sound };
+    let rows = disk.rows(&key(1)).unwrap().unwrap();
+    let tail = vec![row(b"aa", true), row(&[0], false)];
+    assert_eq!(rows, Rows { tail, ..Rows::default() });
+    assert!(disk.list(None, None, 9).unwrap().iter().all(|listed| listed.summary.is_none()));
+
+    let sealed = Sealed { heads: vec![(ChangeHash([1; 32]), 7)], actors: Vec::new() };
+    let snapshot = Some(Snapshot { chunk: Bytes::from_static(b"aa"), sealed });
+    let aside = vec![(ChangeHash([9; 32]), Bytes::from_static(&[0]))];
+    disk.commit(&[Write::SetAside { key: key(1), snapshot, changes: 1, aside }, Write::Delete { key: key(2), at: 1 }])
+        .unwrap();
+    assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"aa"]);
+    assert_eq!(disk.rows(&key(1)).unwrap().unwrap().aside, [row(&[0], true)]);
+    assert!(disk.summary(&key(2)).unwrap().unwrap().deleted);
 }
