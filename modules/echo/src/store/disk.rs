@@ -29,7 +29,7 @@ const READERS: usize = 4;
 const READER_CACHE: usize = 1 << 10;
 /// Pages of the log from which on a commit moves those into the database that were not moved beside: 32 MiB.
 const CHECKPOINT: u32 = 8000;
-/// Free pages that are kept, beside a tenth of all: they are soon used again. 4 MiB.
+/// Free pages that are kept, beside a fiftieth of all: they are soon used again. 4 MiB.
 const SPARE: u32 = 1000;
 /// Most free pages that are given back at once, while commits wait: 1 MiB.
 const SHRINK: u32 = 256;
@@ -131,7 +131,7 @@ impl Disk {
             let count = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
             Ok((count("page_count")?, count("freelist_count")?))
         })?;
-        if free <= SPARE + pages / 10 {
+        if free <= SPARE + pages / 50 {
             return Ok(true);
         }
         if let Some(writer) = &*lock(&self.writer) {

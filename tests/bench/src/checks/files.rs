@@ -36,7 +36,9 @@ impl Files {
         }
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout"])
+            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            // No certificate of a server is one of an authority, and some clients mind.
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
             .arg(files.key())
             .arg("-out")
             .arg(files.certificate())
