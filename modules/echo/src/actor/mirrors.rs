@@ -1,5 +1,5 @@
 //! What is particular to peers of a document that are other KUBEs.
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, mem, sync::Arc};
 
 use super::{Actor, Seat};
 use crate::{follow::Pending, socket::Link, wire};
@@ -54,14 +54,18 @@ impl Actor {
         }
     }
 
-    /// Takes the news that another KUBE does not have the document, or, if it was offered, that it was deleted there.
+    /// Takes the news that another KUBE does not have the document that it was asked for, or that what it was offered was
+    /// deleted there: then it is told nothing more of it until it is offered anew.
     pub(super) fn declined(&mut self, link: &Link) {
-        if let Some(seat) = self.seats.get_mut(&link.id) {
-            seat.is_asked = false;
-            if let Some(pending) = seat.pending.take() {
-                pending.had();
-            }
+        let Some(seat) = self.seats.get_mut(&link.id) else { return };
+        if mem::take(&mut seat.is_asked) {
+            return;
         }
+        let mut seat = self.seats.remove(&link.id);
+        if let Some(pending) = seat.as_mut().and_then(|seat| seat.pending.take()) {
+            pending.had();
+        }
+        self.left(seat);
     }
 }
 
