@@ -67,21 +67,24 @@ impl Drop for Pending {
 }
 
 /// Asks the other to offer what it stored since we last heard.
+///
+/// What somebody says who is not trusted is not remembered: anyone can say that he is some KUBE.
 pub(crate) async fn ask(hub: Arc<Hub>, link: Arc<Link>, kube: Kube) {
-    match marks(&hub, &kube).await {
-        Ok(marks) => {
+    let since = if kube.may_follow { marks(&hub, &kube).await.map(|marks| Some(marks.received)) } else { Ok(None) };
+    match since {
+        Ok(since) => {
             hub.metrics.sent.with_label_values(&["kube-follow"]).inc();
-            link.outbox.push(wire::follow(&hub.peer, &link.peer, marks.received));
+            link.outbox.push(wire::follow(&hub.peer, &link.peer, since));
         }
         Err(error) => tracing::error!(peer = link.peer, "cannot follow another KUBE: {error}"),
     }
 }
 
 /// Offers what was stored after a position, and from then on what is stored, until the connection ends.
-pub(crate) async fn walk(hub: Arc<Hub>, link: Arc<Link>, kube: Kube, since: u64, offers: mpsc::Sender<Offer>) {
+pub(crate) async fn walk(hub: Arc<Hub>, link: Arc<Link>, kube: Kube, since: Option<u64>, offers: mpsc::Sender<Offer>) {
     let walk = async {
         let marks = marks(&hub, &kube).await?;
-        Walk::new(&hub, &link, &kube, marks.sent.min(since)).run(&offers).await
+        Walk::new(&hub, &link, &kube, marks.sent.min(since.unwrap_or(u64::MAX))).run(&offers).await
     };
     let walked = tokio::select! {
         walked = walk => walked,
