@@ -67,21 +67,24 @@ impl Drop for Pending {
 }
 
 /// Asks the other to offer what it stored since we last heard.
+///
+/// What somebody says who is not trusted is not remembered: anyone can say that he is some KUBE.
 pub(crate) async fn ask(hub: Arc<Hub>, link: Arc<Link>, kube: Kube) {
-    match marks(&hub, &kube).await {
-        Ok(marks) => {
+    let since = if kube.may_follow { marks(&hub, &kube).await.map(|marks| Some(marks.received)) } else { Ok(None) };
+    match since {
+        Ok(since) => {
             hub.metrics.sent.with_label_values(&["kube-follow"]).inc();
-            link.outbox.push(wire::follow(&hub.peer, &link.peer, marks.received));
+            link.outbox.push(wire::follow(&hub.peer, &link.peer, since));
         }
         Err(error) => tracing::error!(peer = link.peer, "cannot follow another KUBE: {error}"),
     }
 }
 
 /// Offers what was stored after a position, and from then on what is stored, until the connection ends.
-pub(crate) async fn walk(hub: Arc<Hub>, link: Arc<Link>, kube: Kube, since: u64, offers: mpsc::Sender<Offer>) {
+pub(crate) async fn walk(hub: Arc<Hub>, link: Arc<Link>, kube: Kube, since: Option<u64>, offers: mpsc::Sender<Offer>) {
     let walk = async {
         let marks = marks(&hub, &kube).await?;
-        Walk::new(&hub, &link, &kube, marks.sent.min(since)).run(&offers).await
+        Walk::new(&hub, &link, &kube, marks.sent.min(since.unwrap_or(u64::MAX))).run(&offers).await
     };
     let walked = tokio::select! {
         walked = walk => walked,
@@ -124,6 +127,8 @@ struct Walk<'a> {
     open: BTreeMap<u64, Instant>,
     /// All up to here was offered.
     offered: u64,
+    /// The first that was not answered in time: it and what follows are offered again by the next walk.
+    unanswered: Option<u64>,
     /// All up to here is marked as had.
     marked: u64,
     /// How much of the metric is this walk's.
@@ -134,7 +139,7 @@ impl<'a> Walk<'a> {
     fn new(hub: &'a Arc<Hub>, link: &'a Link, kube: &'a Kube, from: u64) -> Self {
         let (done, answers) = mpsc::channel(2 * WINDOW);
         let (page, open) = (VecDeque::new(), BTreeMap::new());
-        Self { hub, link, kube, done, answers, page, open, offered: from, marked: from, shown: 0 }
+        Self { hub, link, kube, done, answers, page, open, offered: from, unanswered: None, marked: from, shown: 0 }
     }
 
     async fn run(mut self, offers: &mpsc::Sender<Offer>) -> Result<(), store::Error> {
@@ -182,12 +187,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes on without what was not answered for long: it is offered again when it changes.
+    /// Goes on without what was not answered for long, and marks nothing from there on.
     fn give_up(&mut self) {
         let now = Instant::now();
-        let before = self.open.len();
-        self.open.retain(|_, since| *since + PATIENCE > now);
-        for _ in self.open.len()..before {
+        let overdue: Vec<u64> =
+            self.open.extract_if(.., |_, since| *since + PATIENCE <= now).map(|(at, _)| at).collect();
+        for position in overdue {
+            self.unanswered = Some(self.unanswered.map_or(position, |first| first.min(position)));
             self.count("unanswered");
         }
         let peer = &self.link.peer;
@@ -195,7 +201,7 @@ impl<'a> Walk<'a> {
     }
 
     fn show(&mut self) {
-        let unmarked = usize::from(self.had() > self.marked);
+        let unmarked = usize::from(self.had() > self.marked || self.unanswered.is_some());
         let behind = i64::try_from(self.page.len() + self.open.len() + unmarked).unwrap_or(i64::MAX);
         self.hub.metrics.behind.add(behind - self.shown);
         self.shown = behind;
@@ -207,7 +213,8 @@ impl<'a> Walk<'a> {
 
     /// Up to where the other has everything.
     fn had(&self) -> u64 {
-        self.open.first_key_value().map_or(self.offered, |(position, _)| position - 1)
+        let open = self.open.keys().next().copied();
+        open.into_iter().chain(self.unanswered).min().map_or(self.offered, |first| first - 1)
     }
 
     async fn mark(&mut self) {

@@ -347,7 +347,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             }
             Inbound::Follow { since } => self.follow(&link, since),
             Inbound::Position { position } => {
-                if let Some(kube) = link.kube.as_ref().filter(|_| may_write) {
+                if let Some(kube) = link.kube.as_ref().filter(|kube| kube.may_follow) {
                     follow::received(self.hub, kube, position).await;
                 }
             }

@@ -5,8 +5,8 @@
 //!
 //! # Between two KUBEs
 //! Three things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map: whoever says so
-//! understands the rest. `kube-follow {since}` asks to be offered every document of the space that was stored after a
-//! position of the other's store. `kube-position {position}` says that all up to it was offered, and is had.
+//! understands the rest. `kube-follow {since?}` asks to be offered every document of the space that was stored after a
+//! position of the other's store, or after what the other itself remembers. `kube-position {position}` says that all up to it was offered, and is had.
 mod cbor;
 
 use std::{fmt, str::FromStr};
@@ -100,8 +100,8 @@ pub enum Inbound<'a> {
     },
     /// Another KUBE asks to be offered what was stored after this position of our store.
     Follow {
-        /// The position.
-        since: u64,
+        /// The position; none when it does not remember one.
+        since: Option<u64>,
     },
     /// Another KUBE has offered all up to this position of its store, and knows that we have it.
     Position {
@@ -263,7 +263,7 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
         "remote-heads-changed" => {
             Inbound::RemoteHeadsChanged { document: fields.document()?, heads: fields.remote_heads("newHeads")? }
         }
-        "kube-follow" => Inbound::Follow { since: fields.integer("since")? },
+        "kube-follow" => Inbound::Follow { since: fields.has("since").then(|| fields.integer("since")).transpose()? },
         "kube-position" => Inbound::Position { position: fields.integer("position")? },
         "error" => Inbound::Error(fields.text("message").unwrap_or_default()),
         "leave" => Inbound::Leave,
@@ -299,9 +299,14 @@ fn metadata(encoder: &mut Encoder, storage_id: &str, kube: bool) -> Encoded {
     encoder.str("storageId")?.str(storage_id)?.str("isEphemeral")?.bool(false)?.ok()
 }
 
-/// Encodes that we want to be offered every document that another KUBE stored after a position.
-pub fn follow(sender: &str, target: &str, since: u64) -> Bytes {
-    Frame::new("kube-follow", 4, sender, target).with("since", |e| integer(e, since)).done()
+/// Encodes that we want to be offered every document that another KUBE stored after a position, or after the one that it
+/// remembers.
+pub fn follow(sender: &str, target: &str, since: Option<u64>) -> Bytes {
+    let frame = Frame::new("kube-follow", 3 + u64::from(since.is_some()), sender, target);
+    match since {
+        Some(since) => frame.with("since", |e| integer(e, since)).done(),
+        None => frame.done(),
+    }
 }
 
 /// Encodes that another KUBE has all that we stored up to a position.

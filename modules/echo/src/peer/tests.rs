@@ -1,4 +1,6 @@
 //! Against automerge's own side of the protocol, over random histories.
+mod offers;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use automerge::{ActorId, Automerge, ROOT, transaction::Transactable};

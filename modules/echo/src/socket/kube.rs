@@ -141,7 +141,7 @@ impl<S: Socket> Reader<'_, S> {
     }
 
     /// Begins to offer what is stored.
-    pub(super) fn follow(&mut self, link: &Arc<Link>, since: u64) {
+    pub(super) fn follow(&mut self, link: &Arc<Link>, since: Option<u64>) {
         let Some(kube) = link.kube.clone().filter(|_| self.offers.is_none()) else { return };
         if !kube.may_follow {
             let text = "what this KUBE has is not offered without a token for that: whoever runs it makes one with \
@@ -278,10 +278,11 @@ impl Drop for Listed {
 impl Link {
     /// Refuses what the peer did: says why, and closes its connection.
     ///
-    /// What is wrong with one document is no reason to keep the others of a KUBE: its connection stays, unless the store
-    /// fails, which it comes back for.
+    /// What is wrong with one document is no reason to lose the others of a KUBE that is trusted: its connection stays, unless
+    /// the store fails, which it comes back for.
     pub(crate) fn refuse(&self, hub: &Hub, refused: &Refused) {
-        if self.kube.is_some() && !matches!(refused.reason, "store" | "stopping" | "unreadable") {
+        let is_trusted = self.kube.as_ref().is_some_and(|kube| kube.may_follow);
+        if is_trusted && !matches!(refused.reason, "store" | "stopping" | "unreadable") {
             return tell(hub, &self.outbox, &self.peer, refused);
         }
         refuse(hub, &self.outbox, refused);

@@ -121,7 +121,9 @@ fn what_is_encoded_is_decoded_again() {
     }
     let first = Join { sender: "me", storage_id: Some("storage"), ephemeral: false, versions: vec!["1"], kube: true };
     assert_eq!(decode(&join("me", "storage")), Ok(Inbound::Join(first)));
-    assert_eq!(decode(&follow("me", "you", 1 << 40)), Ok(Inbound::Follow { since: 1 << 40 }));
+    for since in [None, Some(0), Some(1 << 40)] {
+        assert_eq!(decode(&follow("me", "you", since)), Ok(Inbound::Follow { since }));
+    }
     assert_eq!(decode(&position("me", "you", 7)), Ok(Inbound::Position { position: 7 }));
     assert_eq!(decode(&error("me", "you", "no")), Ok(Inbound::Error("no")));
 }

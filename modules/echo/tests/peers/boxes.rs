@@ -317,6 +317,18 @@ async fn who_has_no_token_for_it_is_not_told_what_there_is_but_gets_what_is_aske
     stored(&other, 6.0).await;
     assert_eq!(one.metric("kube_echo_changes_stored_total", ""), 3.0);
     assert_eq!((other.refused("follow"), other.metric("kube_echo_peer_offers_total", "")), (1.0, 0.0));
+    // What was sent is remembered here alone, and not sent again.
+    one.until("a mark", |one| {
+        one.metric("kube_echo_peer_documents_behind", "") == 0.0
+            && one.metric("kube_echo_sent_frames_total", "kube-position") >= 1.0
+    })
+    .await;
+    one.stop().await;
+    let one = Server::start(&config).await;
+    connected(&one).await;
+    create(&one, "alice", 60..61).await.leave().await;
+    stored(&other, 7.0).await;
+    assert!(sent(&one) < 15.0, "{} frames", sent(&one));
     let mut carol = Client::join(&one, "carol").await;
     carol.request(document(1)).await;
     carol.until_has(document(1), "bob").await;
