@@ -1,4 +1,5 @@
 import { memo, useLayoutEffect, useRef, useState, type KeyboardEvent } from "react"
+import { flushSync } from "react-dom"
 
 import type { Block } from "./blocks.ts"
 import { LONGEST, type Item } from "./model.ts"
@@ -89,8 +90,10 @@ function Edit({ text, onEnd, back }: EditProps) {
   const end = (text: string | undefined, isKey: boolean) => {
     if (isEnded.current) return
     isEnded.current = true
-    onEnd(text)
-    if (isKey) requestAnimationFrame(() => back.current?.focus())
+    if (!isKey) return onEnd(text)
+    // Drawn before the next key is pressed, which may move the focus elsewhere.
+    flushSync(() => onEnd(text))
+    back.current?.focus()
   }
   const fit = () => {
     const { current } = field
