@@ -40,6 +40,8 @@ impl Context {
     /// It may outlive the call to `stopped` by the drain time, never longer. A panic ends this work alone.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
+        // Each layer around it would have room for it otherwise, more than once: a task would be four times as large.
+        let work = Box::pin(work);
         self.tasks.spawn(async move {
             // Dropped at its next await when the drain time is over.
             kill.run_until_cancelled_owned(work).await

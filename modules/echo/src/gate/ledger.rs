@@ -15,7 +15,8 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     max_ops: BTreeMap<ChangeHash, u64>,
-    actors: BTreeMap<ActorId, Actor>,
+    /// Boxed: most documents have a few, and a node of the map has room for eleven.
+    actors: BTreeMap<ActorId, Box<Actor>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,12 +42,14 @@ impl Ledger {
 
     /// Writes down what is kept of a snapshot: of its changes only the heads, of its operations only the last of each actor.
     pub fn sealed(sealed: &Sealed) -> Self {
-        let actor = |last: &Last| Actor {
-            last: last.seq,
-            max_op: last.max_op,
-            sealed: last.seq,
-            ranges: vec![(1, last.max_op)],
-            objects: BTreeMap::new(),
+        let actor = |last: &Last| {
+            Box::new(Actor {
+                last: last.seq,
+                max_op: last.max_op,
+                sealed: last.seq,
+                ranges: vec![(1, last.max_op)],
+                objects: BTreeMap::new(),
+            })
         };
         Self {
             max_ops: sealed.heads.iter().copied().collect(),
