@@ -128,8 +128,8 @@ fn bench(options: &Options) -> Result<()> {
 
     let servers = [automerge_repo::SYNC, samod::SYNC, kube::SYNC];
     let synced: Vec<Box<dyn Workload<_>>> = vec![
-        Box::new(Change::new(64, 250)?),
-        Box::new(Change::new(16, 700)?),
+        Box::new(Change::new(64, 200)?),
+        Box::new(Change::new(16, 500)?),
         Box::new(Cold::new(options.documents)?),
         Box::new(FanOut::new(options.readers)?),
         Box::new(Pairs::new(200)?),

@@ -24,7 +24,7 @@ use crate::{
 /// Changes that a document has at first, that warm the server up, and that are counted.
 const BASE: usize = 10;
 const WARM: usize = 2;
-const CHANGES: usize = 12;
+const CHANGES: usize = 10;
 /// How often a client writes.
 const PERIOD: Duration = Duration::from_secs(1);
 
