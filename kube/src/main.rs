@@ -4,10 +4,6 @@ use std::{env, path::PathBuf, process::ExitCode};
 use clap::Parser;
 use kube::{Outcome, cli::Cli, config::Environment};
 
-/// Many small things of many connections come and go: it gives their memory back, and glibc's does not.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

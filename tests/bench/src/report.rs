@@ -104,7 +104,7 @@ impl fmt::Display for Table {
             cells.extend(values[1..=compared.len()].iter().map(|values_of_it| {
                 // Of each round by itself: what moved both servers at a time moves their ratio little.
                 let ratios: Vec<f64> = values_of_it.iter().zip(&values[0]).map(|(it, first)| it / first).collect();
-                figure(Spread::of(&ratios).median)
+                if ratios.is_empty() { "-".to_owned() } else { figure(Spread::of(&ratios).median) }
             }));
             writeln!(f, "| {} |", cells.join(" | "))?;
         }
@@ -130,6 +130,9 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.median.is_nan() {
+            return f.write_str("-");
+        }
         write!(f, "{} ({} to {})", figure(self.median), figure(self.least), figure(self.most))
     }
 }
@@ -164,5 +167,8 @@ mod tests {
             table.add(&["w"], 1, slower + 0.001 * round as f64);
         }
         assert!(table.to_string().ends_with("| w | 8.00 (4.00 to 40.0) | 2.00 (1.00 to 10.0) | 0.250 |\n"), "{table}");
+        // A server that does not get through has no figure.
+        table.add(&["x"], 0, 1.0);
+        assert!(table.to_string().ends_with("| x | 1.00 (1.00 to 1.00) | - | - |\n"), "{table}");
     }
 }

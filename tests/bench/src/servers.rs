@@ -133,6 +133,8 @@ pub(crate) struct SyncServer {
     name: &'static str,
     /// Whether it promises that what it acknowledged is there after it was killed.
     keeps: bool,
+    /// Whether it gets through hundreds of clients that write at once, in minutes.
+    crowds: bool,
     /// The program, with its documents in a folder.
     command: fn(folder: &Path, port: u16) -> Result<Command>,
 }
@@ -159,6 +161,11 @@ pub(crate) struct Syncing {
 }
 
 impl SyncServer {
+    /// Whether it gets through hundreds of clients that write at once.
+    pub(crate) fn crowds(&self) -> bool {
+        self.crowds
+    }
+
     /// Starts it over a folder, and waits until it lets a peer join.
     pub(crate) async fn start(&self, folder: &Path) -> Result<Syncing> {
         let port = free_port()?;

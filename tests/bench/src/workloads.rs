@@ -20,6 +20,11 @@ use crate::{
 pub(crate) trait Workload<S> {
     fn row(&self) -> Row;
 
+    /// Whether a server gets through it at all; one that does not has no figure.
+    fn suits(&self, _server: &S) -> bool {
+        true
+    }
+
     /// Measures a server once.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ pub(crate) const PACKAGE: &str = "@automerge/automerge-repo-sync-server";
 pub(crate) const SYNC: SyncServer = SyncServer {
     name: "automerge-repo-sync-server",
     keeps: false,
+    crowds: true,
     command: |folder, port| {
         let program = Path::new(PACKAGES).join(PACKAGE).join("src/index.js");
         ensure!(program.exists(), "{} is not there: run `make bench`, which installs it", program.display());

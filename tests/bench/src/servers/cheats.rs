@@ -18,13 +18,18 @@ use super::{Core, SyncServer, pinned};
 use crate::peer::wire::{self, Frame};
 
 /// A cheat: it acknowledges everything, and keeps nothing.
-pub(crate) const FORGETS: SyncServer =
-    SyncServer { name: "a sync server that keeps nothing", keeps: true, command: |_, port| command(port, "nothing") };
+pub(crate) const FORGETS: SyncServer = SyncServer {
+    name: "a sync server that keeps nothing",
+    keeps: true,
+    crowds: true,
+    command: |_, port| command(port, "nothing"),
+};
 
 /// A cheat: it has everything, until it is killed.
 pub(crate) const IN_MEMORY: SyncServer = SyncServer {
     name: "a sync server that keeps nothing on disk",
     keeps: true,
+    crowds: true,
     command: |_, port| command(port, "memory"),
 };
 

@@ -18,6 +18,7 @@ const NAME: &str = "KUBE";
 pub(crate) const SYNC: SyncServer = SyncServer {
     name: NAME,
     keeps: true,
+    crowds: true,
     command: |folder, port| command(folder, &Ports { http: port, ..Ports::free()? }, ""),
 };
 

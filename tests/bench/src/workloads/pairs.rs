@@ -45,6 +45,10 @@ impl Workload<SyncServer> for Pairs {
         Row::new(format!("{clients} clients on {clients} documents, a change a second each"), "change")
     }
 
+    fn suits(&self, server: &SyncServer) -> bool {
+        server.crowds()
+    }
+
     fn measure(&self, server: &SyncServer) -> Result<Sample> {
         let folder = machine::folder()?;
         alone(async {
