@@ -17,8 +17,8 @@ pub enum Error {
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The thread that commits cannot be started.
-    #[error("cannot start the thread that writes documents to disk: {0}; check the limit of threads")]
+    /// A thread that reads or commits cannot be started.
+    #[error("cannot start a thread that reads or writes documents: {0}; check the limit of threads")]
     Thread(io::Error),
     /// A limit that nothing could work with.
     #[error("[echo] {option} is {value}, and must be at least {least}")]

@@ -70,6 +70,46 @@ fn a_compaction_replaces_what_it_read_and_keeps_what_came_meanwhile() {
 }
 
 #[test]
+fn a_tail_is_outgrown_when_it_is_long_for_its_snapshot_and_not_short_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    let snapshot = |len| Some(Snapshot { chunk: vec![7; len].into(), sealed: Sealed::default() });
+    disk.commit(&[
+        append(&key(1), &[0; 512], 1),
+        append(&key(2), &[0; 513], 1),
+        whole(&key(3), snapshot(8000), &[0; 1999], 1),
+        whole(&key(4), snapshot(8000), &[0; 2001], 1),
+        append(&key(5), &[0; 600], 1),
+    ])
+    .unwrap();
+    let found = |after, most| disk.outgrown(after, most).unwrap();
+    let documents = |found: &[Outgrown]| found.iter().map(|one| (one.key.clone(), one.bytes)).collect::<Vec<_>>();
+    assert_eq!(documents(&found(0, 9)), [(key(2), 513), (key(4), 10_001), (key(5), 600)]);
+    let first = found(0, 1);
+    assert_eq!(documents(&first), [(key(2), 513)]);
+    assert_eq!(documents(&found(first[0].place, 1)), [(key(4), 10_001)]);
+}
+
+#[test]
+fn tidying_up_gives_back_what_is_free_a_part_at_a_time_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    let large = vec![7; 12 << 20];
+    disk.commit(&[append(&key(1), &large, 1), append(&key(2), b"small", 2)]).unwrap();
+    let snapshot = Snapshot { chunk: Bytes::from_static(b"joined"), sealed: Sealed::default() };
+    let before = disk.summary(&key(1)).unwrap().unwrap().next;
+    disk.commit(&[Write::Compact { key: key(1), before, snapshot }]).unwrap();
+    let size = || fs::metadata(folder.path().join(FILE)).unwrap().len();
+    assert!(!disk.tidy().unwrap(), "more is free than is given back at once");
+    let most = size();
+    while !disk.tidy().unwrap() {}
+    assert!(disk.tidy().unwrap());
+    assert!(size() < most / 2, "{} of {most} bytes are left", size());
+    assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"joined"]);
+    assert_eq!(disk.read(&key(2)).unwrap().unwrap().chunks, [b"small"]);
+}
+
+#[test]
 fn a_snapshot_and_what_follows_are_appended_together() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::open(folder.path(), 1 << 20).unwrap();
