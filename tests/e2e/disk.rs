@@ -83,7 +83,7 @@ fn a_small_disk_that_fills_refuses_what_is_new_and_takes_it_when_there_is_space_
     fs::create_dir_all(home.path("data/echo")).unwrap();
     let documents = home.path("data/echo").canonicalize().unwrap();
     // In a mount namespace of its own: gone with the process.
-    let mount = format!("mount -t tmpfs -o size=4m none {} && exec \"$@\"", documents.display());
+    let mount = format!("mount -t tmpfs -o size=2m none {} && exec \"$@\"", documents.display());
     let may_mount = Ran::from(std::process::Command::new("unshare").args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]));
     if may_mount.code != Some(0) {
         return skip(&may_mount.stderr);
@@ -97,8 +97,8 @@ fn a_small_disk_that_fills_refuses_what_is_new_and_takes_it_when_there_is_space_
     alice.saved();
     // To the last byte.
     let filler = inside.join("filler");
-    fs::write(&filler, vec![7; 8 << 20]).unwrap_err();
-    alice.ask("fill", json!({"doc": doc, "bytes": 1_000_000}));
+    fs::write(&filler, vec![7; 4 << 20]).unwrap_err();
+    alice.ask("fill", json!({"doc": doc, "bytes": 100_000}));
     until_refused(&mut alice, "free some space");
     let why = until_health(&kube, "degraded");
     assert!(why.contains("free some space"), "{why}");
@@ -109,7 +109,7 @@ fn a_small_disk_that_fills_refuses_what_is_new_and_takes_it_when_there_is_space_
     until_health(&kube, "ready");
     alice.saved();
     let mut carol = Client::connected(Version::V1, &kube);
-    assert_eq!(carol.ask("find", json!({"doc": doc}))["value"]["text"].as_str().map(str::len), Some(1_000_000));
+    assert_eq!(carol.ask("find", json!({"doc": doc}))["value"]["text"].as_str().map(str::len), Some(100_000));
     kube.is_unharmed();
     kube.stop();
 }
@@ -125,23 +125,24 @@ fn a_slow_disk_delays_acknowledgements_and_not_those_who_read() {
     let faults = faults(&home);
     let kube = start(&home, &faults);
     let mut alice = Client::connected(Version::V2, &kube);
-    let doc = alice.create(1, 1).remove(0);
+    let docs = alice.create(2, 1);
+    let [doc, other] = &docs[..] else { panic!("{docs:?}") };
     alice.saved();
     let mut bob = Client::connected(Version::V1, &kube);
 
     // Until it is told that the disk is fast again.
     faults.slow_down(Duration::from_secs(3600));
-    alice.add(&doc, 2);
+    alice.add(doc, 2);
     eventually("a flush under way", || (faults.get(Dial::Syncing) > 0).then_some(()));
     let saved = alice.post("saved", json!({}));
-    assert_eq!(bob.read(std::slice::from_ref(&doc))[&doc].as_ref().unwrap()[0], 1);
+    assert_eq!(bob.read(std::slice::from_ref(other))[other], Some(vec![1]));
     assert!(!alice.is_answered(saved), "what is not flushed is not acknowledged");
     faults.heal();
     alice.answer(saved);
     kube.kill();
     let kube = start(&home, &faults);
     let mut carol = Client::connected(Version::V1, &kube);
-    assert_eq!(carol.read(std::slice::from_ref(&doc))[&doc], Some(vec![1, 2]));
+    assert_eq!(carol.read(std::slice::from_ref(doc))[doc], Some(vec![1, 2]));
     kube.stop();
 }
 
@@ -186,39 +187,43 @@ fn a_power_cut_that_tears_what_was_not_flushed_takes_nothing_that_was_acknowledg
     let kube = start(&home, &faults);
     is_kept(&kube, &all);
     let report = home.run(&["docs", "verify"]).ok();
-    assert!(all.len() >= 25, "{report}");
+    assert!(all.len() >= 5, "{report}");
     kube.is_unharmed();
     kube.stop();
 }
 
 #[test]
-fn what_is_acknowledged_after_a_flush_that_failed_survives_a_power_cut() {
-    let home = Home::new();
-    let faults = faults(&home);
-    let kube = start(&home, &faults);
-    kube.keep_port();
-    let mut alice = Client::connected(Version::V2, &kube);
-    let doc = alice.create(1, 1).remove(0);
-    alice.saved();
-    faults.set(Dial::Syncs, BROKEN);
-    alice.add(&doc, 2);
-    until_refused(&mut alice, "disk I/O error");
-    faults.heal();
-    until_health(&kube, "ready");
-    alice.saved();
-    for item in 3..6 {
-        alice.add(&doc, item);
+fn what_a_flush_failed_for_is_not_acknowledged_before_it_is_flushed() {
+    for is_restarted in [false, true] {
+        let home = Home::new();
+        let faults = faults(&home);
+        let mut kube = start(&home, &faults);
+        kube.keep_port();
+        let mut alice = Client::connected(Version::V2, &kube);
+        let doc = alice.create(1, 1).remove(0);
         alice.saved();
+        faults.set(Dial::Syncs, BROKEN);
+        alice.add(&doc, 2);
+        until_refused(&mut alice, "disk I/O error");
+        // The system reads it as it was written, and takes it for flushed.
+        if is_restarted {
+            kube.kill();
+            faults.heal();
+            kube = start(&home, &faults);
+        }
+        faults.heal();
+        until_health(&kube, "ready");
+        alice.saved();
+        faults.lose_all_at(1, THE_LOG);
+        alice.add(&doc, 3);
+        assert_eq!(kube.wait().code(), Some(CUT_STATUS));
+        drop(alice);
+        faults.heal();
+        let kube = start(&home, &faults);
+        let found = Client::connected(Version::V1, &kube).read(std::slice::from_ref(&doc));
+        assert!(found[&doc].as_ref().is_some_and(|items| items.starts_with(&[1, 2])), "{found:?}, {is_restarted}");
+        kube.stop();
     }
-    faults.cut_at(1, THE_LOG);
-    alice.add(&doc, 6);
-    assert_eq!(kube.wait().code(), Some(CUT_STATUS));
-    drop(alice);
-    faults.heal();
-    let kube = start(&home, &faults);
-    let found = Client::connected(Version::V1, &kube).read(std::slice::from_ref(&doc))[&doc].clone().unwrap();
-    assert!(found.starts_with(&[1, 2, 3, 4, 5]), "{found:?}");
-    kube.stop();
 }
 
 #[test]
@@ -230,7 +235,8 @@ fn a_process_that_is_killed_while_it_compacts_loses_nothing() {
         let kube = start(&home, &faults);
         let mut alice = Client::connected(Version::V2, &kube);
         let doc = alice.create(1, 1).remove(0);
-        alice.ask("fill", json!({"doc": doc, "bytes": 200_000}));
+        alice.saved();
+        alice.ask("fill", json!({"doc": doc, "bytes": 60_000}));
         faults.slow_down(Duration::from_millis(300));
         alice.saved();
         docs.push(doc);
@@ -244,7 +250,7 @@ fn a_process_that_is_killed_while_it_compacts_loses_nothing() {
     let kube = start(&home, &faults);
     for doc in &docs {
         let found = Client::connected(Version::V1, &kube).ask("find", json!({"doc": doc}));
-        assert_eq!(found["value"]["text"].as_str().map(str::len), Some(200_000));
+        assert_eq!(found["value"]["text"].as_str().map(str::len), Some(60_000));
     }
     home.run(&["docs", "verify"]).ok();
     kube.is_unharmed();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, VERSIONS, Version},
-    kube::{Home, Kube},
+    kube::Home,
 };
 
 /// What `kube docs` says with these arguments, for programs.

@@ -132,7 +132,7 @@ impl Disk {
 
     /// Cuts power, and tells how many pages are not what was written.
     pub(crate) fn cut(&mut self, seed: u64, lost: impl FnOnce(u64)) -> ! {
-        let mut dice = Dice(seed | 1);
+        let mut dice = (seed != 0).then_some(Dice(seed));
         lost(mem::take(&mut self.files).into_values().map(|file| file.cut(&mut dice).unwrap_or_default()).sum());
         // SAFETY: nothing of the program runs after it.
         unsafe { libc::_exit(CUT_STATUS) }
@@ -140,7 +140,7 @@ impl Disk {
 }
 
 impl Unflushed {
-    fn cut(self, dice: &mut Dice) -> Option<u64> {
+    fn cut(self, dice: &mut Option<Dice>) -> Option<u64> {
         let path = CString::new(self.path).ok()?;
         // SAFETY: the path ends in a zero byte.
         let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDWR) };
@@ -149,8 +149,12 @@ impl Unflushed {
         let is_cut_short = now.size < self.size;
         let mut harmed = 0;
         for (page, old) in &self.written {
-            // What was cut off is back, or is not, but not in part.
-            match if is_cut_short { 1 } else { dice.roll(4) } {
+            // What was cut off is back as it was.
+            let Some(dice) = dice.as_mut().filter(|_| !is_cut_short) else {
+                harmed += write(fd, *page, old);
+                continue;
+            };
+            match dice.roll(4) {
                 0 => {}
                 1 | 2 => harmed += write(fd, *page, old),
                 _ => {
@@ -162,7 +166,7 @@ impl Unflushed {
         for (page, old) in &self.lost {
             harmed += write(fd, *page, old);
         }
-        if now.size > self.size && dice.roll(2) == 0 {
+        if now.size > self.size && dice.as_mut().is_none_or(|dice| dice.roll(2) == 0) {
             // SAFETY: the descriptor is ours.
             unsafe { libc::syscall(libc::SYS_ftruncate, fd, self.size) };
         }

@@ -49,7 +49,7 @@ pub enum Dial {
     Cut,
     /// Which flushes count towards that: [`ANY_FILE`], [`THE_LOG`] or [`THE_DATABASE`].
     CutFile,
-    /// What the cut leaves is drawn from this.
+    /// What the cut leaves is drawn from this; from 0, nothing is left.
     Seed,
     /// How far the clock is off, in seconds; negative as two's complement.
     Clock,
@@ -152,9 +152,18 @@ impl Faults {
         self.set(Dial::Space, bytes + 1);
     }
 
-    /// Cuts power at the n-th flush from now on of such a file: nothing of what it is for is flushed.
+    /// Cuts power at the n-th flush from now on of such a file: of what is not flushed, some is lost, and some torn.
     pub fn cut_at(&self, flush: u64, file: u64) {
         let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        self.cut(flush, file, seed | 1);
+    }
+
+    /// The same, but all that is not flushed is lost.
+    pub fn lose_all_at(&self, flush: u64, file: u64) {
+        self.cut(flush, file, 0);
+    }
+
+    fn cut(&self, flush: u64, file: u64, seed: u64) {
         self.set(Dial::Seed, seed);
         self.set(Dial::CutFile, file);
         self.set(Dial::Cut, flush);
