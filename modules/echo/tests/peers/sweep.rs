@@ -33,6 +33,8 @@ async fn a_sweep_compacts_what_has_a_long_tail_and_comes_again_only_after_someth
     for (number, changes) in [(1, 30), (2, 1), (3, 30), (4, 30)] {
         let id = document(number);
         alice.create(id, "first").await;
+        // What is new to the server comes whole, and has no tail.
+        alice.until_stored(id).await;
         for change in 1..changes {
             alice.put(id, &format!("one of many keys: {change}")).await;
         }
