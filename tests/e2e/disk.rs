@@ -84,7 +84,8 @@ fn a_small_disk_that_fills_refuses_what_is_new_and_takes_it_when_there_is_space_
     let documents = home.path("data/echo").canonicalize().unwrap();
     // In a mount namespace of its own: gone with the process.
     let mount = format!("mount -t tmpfs -o size=2m none {} && exec \"$@\"", documents.display());
-    let may_mount = Ran::from(std::process::Command::new("unshare").args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]));
+    let may_mount =
+        Ran::from(std::process::Command::new("unshare").args(["--mount", "sh", "-c", "mount -t tmpfs none /mnt"]));
     if may_mount.code != Some(0) {
         return skip(&may_mount.stderr);
     }

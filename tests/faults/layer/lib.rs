@@ -43,7 +43,8 @@ impl Layer {
         let (path, folder) = (env::var_os(DIALS)?, env::var_os(FOLDER)?);
         let path = [path.as_bytes(), b"\0"].concat();
         // SAFETY: the path ends in a zero byte, and the call takes no more than it.
-        let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+        let fd =
+            unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
         let fd = c_int::try_from(fd).ok().filter(|fd| *fd >= 0)?;
         let (read_write, length) = (libc::PROT_READ | libc::PROT_WRITE, Dial::COUNT * 8);
         // SAFETY: a new mapping where the system likes it; the descriptor is ours.
@@ -105,7 +106,7 @@ impl Layer {
             return;
         }
         let number = self.flushes.fetch_add(1, Ordering::SeqCst);
-        if number % self.get(Dial::DelayOneIn).max(1) != 0 {
+        if !number.is_multiple_of(self.get(Dial::DelayOneIn).max(1)) {
             return;
         }
         self.add(Dial::Slowed, 1);

@@ -4,12 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use automerge::Automerge;
 
-use crate::{
-    Soak,
-    ledger::apart,
-    people,
-    server::until,
-};
+use crate::{Soak, ledger::apart, people, server::until};
 
 /// How long people may take until all have the same.
 const CONVERGES: Duration = Duration::from_secs(90);
@@ -22,7 +17,7 @@ impl Soak {
     /// # Errors
     /// What was not.
     pub(crate) async fn check(&mut self) -> Result<()> {
-        self.server.faults.heal();
+        self.server.remark("calm")?;
         self.world.writes.set(false);
         for person in &self.people {
             person.offline_until.set(None);

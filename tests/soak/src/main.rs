@@ -178,16 +178,7 @@ impl Soak {
         for person in &people {
             tokio::task::spawn_local(Rc::clone(person).live());
         }
-        Ok(Self {
-            server,
-            world,
-            people,
-            dice,
-            struck: BTreeMap::new(),
-            missed: 0,
-            memory: Memory::default(),
-            folder,
-        })
+        Ok(Self { server, world, people, dice, struck: BTreeMap::new(), missed: 0, memory: Memory::default(), folder })
     }
 
     async fn run(&mut self, length: Duration) -> Result<()> {

@@ -136,6 +136,9 @@ impl Person {
     fn note(&self, error: &anyhow::Error) {
         let text = error.to_string();
         if let Some(refusal) = text.strip_prefix("the server refuses: ") {
+            if DAMAGE.iter().any(|damage| refusal.contains(damage)) {
+                self.world.trouble.borrow_mut().push(format!("{}: {text}", self.name));
+            }
             let words = refusal.split(' ').filter(|word| !word.trim_end_matches(':').chars().any(char::is_numeric));
             let words: Vec<_> = words.collect();
             *self.world.refusals.borrow_mut().entry(words.join(" ")).or_default() += 1;
@@ -238,7 +241,8 @@ impl Person {
             }
             return Some(id);
         }
-        let mut mine: Vec<_> = copies.iter_mut().filter(|(_, copy)| !copy.is_note && !copy.document.is_empty()).collect();
+        let mut mine: Vec<_> =
+            copies.iter_mut().filter(|(_, copy)| !copy.is_note && !copy.document.is_empty()).collect();
         if mine.is_empty() {
             return None;
         }
@@ -260,6 +264,8 @@ fn is_on(until: &Cell<Option<Instant>>) -> bool {
 }
 
 const TROUBLE: &str = "trouble: ";
+/// What a refusal says only of what no fault here may do. (SQLite calls malformed what cannot be read.)
+const DAMAGE: [&str; 2] = ["checksum", "damaged"];
 
 fn trouble(document: &str, what: &dyn std::fmt::Display) -> anyhow::Error {
     anyhow::anyhow!("{TROUBLE}{document}: {what}")

@@ -17,12 +17,13 @@ const START: usize = 64;
 pub(crate) async fn look(soak: &mut Soak) -> Result<()> {
     let beside = soak.server.folder().parent().context("a folder is in another")?.to_owned();
     let copied = tempfile::Builder::new().prefix("kube-soak-rot-").tempdir_in(beside)?;
+    let settled = soak.world.settled.borrow().clone();
     soak.server.kill()?;
     let mut copy = soak.server.copy_to(copied.path())?;
     soak.server.faults.heal();
     soak.server.start().await?;
 
-    let mut ids: Vec<String> = soak.world.settled.borrow().keys().cloned().collect();
+    let mut ids: Vec<String> = settled.keys().cloned().collect();
     soak.dice.shuffle(&mut ids);
     let database = copied.path().join("data/echo/documents.db");
     let chosen: Vec<String> = ids.drain(..HARMED.min(ids.len())).collect();
@@ -36,7 +37,6 @@ pub(crate) async fn look(soak: &mut Soak) -> Result<()> {
     ensure!(named == harmed, "bits of {harmed:?} flipped, and `kube docs verify` names {named:?}: {found:#}");
     let world = World::default();
     world.port.set(copy.port);
-    let settled = soak.world.settled.borrow().clone();
     for (id, document) in people::fetch(&world, &ids).await.context("beside bits that flipped")? {
         ensure!(settled.get(&id) == Some(&document.get_heads()), "{id} is not as it was, beside bits that flipped");
     }
@@ -57,10 +57,11 @@ fn flip(database: &Path, documents: Vec<String>, soak: &mut Soak) -> Result<BTre
         for id in documents {
             let raw = bs58::decode(&id).with_check(None).into_vec()?;
             let of = |query| connection.query_row(query, [&raw], |row| row.get::<_, Vec<u8>>(0)).optional();
-            let chunk = match of("SELECT chunk FROM tail JOIN documents ON id = tail.document WHERE documents.document = ?")? {
-                Some(chunk) => Some(chunk),
-                None => of("SELECT chunk FROM snapshots JOIN documents USING (id) WHERE document = ?")?,
-            };
+            let chunk =
+                match of("SELECT chunk FROM tail JOIN documents ON id = tail.document WHERE documents.document = ?")? {
+                    Some(chunk) => Some(chunk),
+                    None => of("SELECT chunk FROM snapshots JOIN documents USING (id) WHERE document = ?")?,
+                };
             let mut start = chunk.with_context(|| format!("nothing is stored of {id}"))?;
             start.truncate(START);
             starts.push((id, start));

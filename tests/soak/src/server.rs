@@ -1,6 +1,7 @@
 //! The server: a process, its folder, and what it says of itself.
 use std::{
     fs::{self, File, OpenOptions},
+    io::Write as _,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -55,7 +56,7 @@ impl Server {
 
     /// Starts it, and waits until it is well.
     pub(crate) async fn start(&mut self) -> Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?;
+        let log = self.log()?;
         let mut command = self.command("setpriv");
         command
             .args(["--pdeathsig", "KILL"])
@@ -67,6 +68,15 @@ impl Server {
             .stderr(log);
         self.process = Some(command.spawn().context("cannot run setpriv")?);
         self.until_well().await.context("it does not start")
+    }
+
+    fn log(&self) -> Result<File> {
+        Ok(OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?)
+    }
+
+    /// Adds a line to what the server says.
+    pub(crate) fn remark(&self, line: &str) -> Result<()> {
+        Ok(writeln!(self.log()?, "--- {line}")?)
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {

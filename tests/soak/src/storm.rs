@@ -25,7 +25,8 @@ impl Soak {
     /// Lets one thing go wrong, and then be well again.
     pub(crate) async fn strike(&mut self, fault: Fault) -> Result<()> {
         *self.struck.entry(fault).or_default() += 1;
-        let while_it_lasts = Duration::from_millis(self.dice.between(500, 4000));
+        let while_it_lasts = Duration::from_millis(self.dice.between(300, 3000));
+        self.server.remark(&format!("{fault:?}"))?;
         match fault {
             Fault::Kill => self.kill().await?,
             Fault::KillInCommit => {
@@ -100,7 +101,8 @@ impl Soak {
             Fault::Clock => {
                 // To and fro, by a second or by years; and sometimes right again.
                 let far = 1 << self.dice.roll(29);
-                let offset = if self.dice.one_in(4) { 0 } else { self.dice.between(0, 2 * far).cast_signed() - far as i64 };
+                let offset =
+                    if self.dice.one_in(4) { 0 } else { self.dice.between(0, 2 * far).cast_signed() - far as i64 };
                 self.server.faults.set(Dial::Clock, offset.cast_unsigned());
                 sleep(while_it_lasts).await;
             }
@@ -111,6 +113,7 @@ impl Soak {
             }
             Fault::BitRot => rot::look(self).await?,
         }
+        self.server.remark("well")?;
         self.server.faults.heal();
         if let Some(status) = self.server.ended()? {
             bail!("it ended by itself: {status}\n{}", self.server.last_words());
@@ -142,7 +145,11 @@ impl Soak {
         self.server.faults.cut_at(self.dice.between(1, flushes), file);
         match self.server.end(AIM).await? {
             Some(status) => {
-                ensure!(status.code() == Some(CUT_STATUS), "it ended by itself: {status}\n{}", self.server.last_words());
+                ensure!(
+                    status.code() == Some(CUT_STATUS),
+                    "it ended by itself: {status}\n{}",
+                    self.server.last_words()
+                );
                 self.server.faults.heal();
                 self.server.start().await
             }
