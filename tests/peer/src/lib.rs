@@ -30,7 +30,7 @@ use history::History;
 use wire::Frame;
 
 /// How long a server may take for something that takes a moment.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Fetches a page over plain HTTP: all of the answer.
 ///
