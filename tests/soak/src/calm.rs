@@ -26,6 +26,7 @@ impl Soak {
         self.server.until_well().await.context("it does not recover by itself")?;
         self.converge().await?;
 
+        self.server.remark("converged")?;
         let shared: Vec<String> = self.world.shared.borrow().iter().cloned().collect();
         let fresh = self.fetch_kept(&shared).await?;
         self.compare(&fresh)?;
@@ -41,6 +42,7 @@ impl Soak {
             bail!("{trouble}");
         }
         self.world.writes.set(true);
+        self.server.remark("checked")?;
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use crate::{dice::Dice, ledger::Ledger};
 
 /// Changes and bytes after which nobody writes a document any more.
 const LONG: usize = 400;
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 1 << 18;
 /// Time between two things that one does, in milliseconds, at most.
 const PAUSE: u64 = 80;
 /// How long one waits before one asks again for a document that nobody has, and connects again.
@@ -299,7 +299,7 @@ fn new_document(dice: &mut Dice) -> Result<Automerge> {
 
 /// One change of any kind.
 fn change(document: &mut Automerge, dice: &mut Dice) -> Result<()> {
-    if dice.one_in(40) {
+    if dice.one_in(80) {
         return fork(document, dice);
     }
     let mut transaction = document.transaction();
@@ -328,19 +328,19 @@ fn edit(transaction: &mut Transaction<'_>, dice: &mut Dice) -> Result<()> {
     };
     let (list, text) = (object(transaction, "list")?, object(transaction, "text")?);
     let (items, characters) = (transaction.length(&list), transaction.length(&text));
-    match dice.roll(100) {
+    match dice.roll(400) {
         0 => {
             // Pasted.
-            let length = 1 << dice.between(12, 17);
+            let length = 1 << dice.between(12, 16);
             transaction.splice_text(&text, dice.index(characters + 1), 0, &words(dice, length))?;
         }
-        1..40 => transaction.splice_text(&text, dice.index(characters + 1), 0, &words(dice, 12))?,
-        40..50 => {
+        1..160 => transaction.splice_text(&text, dice.index(characters + 1), 0, &words(dice, 12))?,
+        160..200 => {
             let at = dice.index(characters + 1);
             transaction.splice_text(&text, at, isize::try_from((characters - at).min(8))?, "")?;
         }
-        50..70 => transaction.insert(&list, dice.index(items + 1), words(dice, 20))?,
-        70..80 if items > 0 => transaction.delete(&list, dice.index(items))?,
+        200..280 => transaction.insert(&list, dice.index(items + 1), words(dice, 20))?,
+        280..320 if items > 0 => transaction.delete(&list, dice.index(items))?,
         _ => transaction.put(ROOT, format!("key-{}", dice.roll(20)), i64::try_from(dice.roll(1 << 40))?)?,
     }
     Ok(())

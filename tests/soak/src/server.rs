@@ -27,6 +27,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     metrics: u16,
     process: Option<Child>,
+    begun: Instant,
 }
 
 impl Server {
@@ -47,7 +48,7 @@ impl Server {
              [echo]\nidle = \"3s\"\n"
         );
         fs::write(folder.join("kube.toml"), config)?;
-        Ok(Self { program, folder, faults, port, metrics, process: None })
+        Ok(Self { program, folder, faults, port, metrics, process: None, begun: Instant::now() })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -76,7 +77,7 @@ impl Server {
 
     /// Adds a line to what the server says.
     pub(crate) fn remark(&self, line: &str) -> Result<()> {
-        Ok(writeln!(self.log()?, "--- {line}")?)
+        Ok(writeln!(self.log()?, "--- {:.1} s: {line}", self.begun.elapsed().as_secs_f64())?)
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
