@@ -16,8 +16,7 @@ use std::{
 use automerge::ChangeHash;
 use bytes::Bytes;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    task::spawn_blocking,
+    sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until},
 };
 
@@ -27,6 +26,7 @@ use self::{
 };
 use crate::{
     counted::Counted,
+    documents::Task,
     ephemeral::Sessions,
     follow::Pending,
     gossip::Heads,
@@ -110,44 +110,36 @@ pub(crate) struct Ephemeral {
     pub(crate) data: Bytes,
 }
 
-/// Serves a document until nobody needs it.
-pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mail>) {
-    let _open = Counted::new(&hub.metrics.documents);
-    let mut actor = Actor::new(Arc::clone(&hub), key.clone());
-    let mut idle = Instant::now() + hub.config().idle;
+/// Serves a document until there is nothing to do.
+pub(crate) async fn run(mut actor: Box<Actor>, mut task: Task) {
     loop {
-        let mut batch = Vec::new();
-        let wake = actor.wake_at().map_or(idle, |wake| wake.min(idle));
-        let received = tokio::select! {
-            received = mailbox.recv_many(&mut batch, BATCH) => Some(received),
-            () = sleep_until(wake) => None,
-        };
-        // Boxed: work needs many times the memory of a document at rest.
-        match received {
-            Some(0) => return,
-            Some(_) => {
-                Box::pin(actor.take(batch)).await;
-                if !actor.orders.is_empty() {
-                    Box::pin(actor.obey()).await;
-                }
-                idle = actor.idle_at();
+        let batch = task.take(BATCH);
+        if !batch.is_empty() {
+            actor.take(batch).await;
+            if !actor.orders.is_empty() {
+                actor.obey().await;
             }
-            None => {
-                Box::pin(actor.wake()).await;
-                if Instant::now() >= idle {
-                    actor.unload();
-                    if hub.release(&key, &mailbox) {
-                        return;
-                    }
-                    idle = actor.idle_at();
-                }
+        } else if let Some(wake) = actor.wake_at() {
+            tokio::select! {
+                () = task.mail() => {}
+                () = sleep_until(wake) => actor.wake().await,
             }
+        } else {
+            let brief = actor.is_brief().then(|| (Arc::clone(&actor.hub), actor.key.clone()));
+            let Err(busy) = task.rest(actor) else {
+                drop(task);
+                if let Some((hub, key)) = brief {
+                    hub.documents.release(&key);
+                }
+                return;
+            };
+            actor = busy;
         }
     }
 }
 
-struct Actor {
-    hub: Arc<Hub>,
+pub(crate) struct Actor {
+    pub(crate) hub: Arc<Hub>,
     key: Key,
     /// What is on disk, once that is known.
     stored: Option<Sizes>,
@@ -155,7 +147,8 @@ struct Actor {
     heads: Vec<ChangeHash>,
     /// Whether it was deleted: then there is nothing, for nobody, and nothing is taken.
     is_deleted: bool,
-    replica: Option<(Replica, Counted)>,
+    /// Boxed: most documents are at rest, without one.
+    replica: Option<Box<(Replica, Counted)>>,
     /// Boxed: most documents have one, and a node of the map has room for eleven.
     seats: BTreeMap<u64, Box<Seat>>,
     /// Whether its changes cannot all be joined.
@@ -163,7 +156,7 @@ struct Actor {
     /// Whether a peer may be waiting for the document, or be behind.
     is_awaited: bool,
     /// Whether only other KUBEs have come, of which many walk by.
-    is_brief: bool,
+    is_passed_by: bool,
     sessions: Sessions,
     /// What is to be done after this turn.
     orders: Vec<Order>,
@@ -216,7 +209,8 @@ struct Turn {
 }
 
 impl Actor {
-    fn new(hub: Arc<Hub>, key: Key) -> Self {
+    /// What is known of a document that was not looked at yet.
+    pub(crate) fn new(hub: Arc<Hub>, key: Key) -> Self {
         Self {
             hub,
             key,
@@ -227,7 +221,7 @@ impl Actor {
             seats: BTreeMap::new(),
             is_suspect: false,
             is_awaited: false,
-            is_brief: true,
+            is_passed_by: true,
             sessions: Sessions::default(),
             orders: Vec::new(),
             gossip: Gossip::default(),
@@ -258,13 +252,13 @@ impl Actor {
                 }
             };
             rooms.push(room);
-            self.is_brief &= link.kube.is_some();
+            self.is_passed_by &= link.kube.is_some();
             match what {
                 What::Left => {
                     let seat = self.seats.remove(&link.id);
                     self.left(seat);
-                    if let Some((replica, _)) = &mut self.replica {
-                        replica.forget(link.id);
+                    if let Some(known) = &mut self.replica {
+                        known.0.forget(link.id);
                     }
                 }
                 What::Ephemeral(message) => self.relay(&link, &message),
@@ -306,10 +300,14 @@ impl Actor {
         }
     }
 
-    /// When the document is idle, if nothing comes.
-    fn idle_at(&self) -> Instant {
-        let idle = self.hub.config().idle;
-        Instant::now() + if self.is_brief && self.seats.is_empty() { idle.min(BEHIND) } else { idle }
+    /// Whether nobody is here.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// Whether there is no reason to expect that anyone comes back.
+    fn is_brief(&self) -> bool {
+        self.is_passed_by && self.is_alone()
     }
 
     /// Refuses those whose changes are not stored. What the others said is taken for unsaid: they are asked anew.
@@ -338,7 +336,7 @@ impl Actor {
             return Ok(());
         }
         let key = self.key.clone();
-        let summary = self.hub.readers.read(move |store| store.summary(&key)).await;
+        let summary = self.hub.readers.run(move |store| store.summary(&key)).await;
         self.opened(summary.map_err(|error| self.unreadable(&error))?);
         Ok(())
     }
@@ -453,16 +451,16 @@ impl Actor {
                 let recent = self.recent("tail").await?;
                 self.set(&mut replica, &recent)?;
             }
-            self.replica = Some((replica, Counted::new(&self.hub.metrics.tails)));
+            self.replica = Some(Box::new((replica, Counted::new(&self.hub.metrics.tails))));
         }
-        self.replica.as_mut().map(|(replica, _)| replica).ok_or_else(stopping)
+        self.replica.as_mut().map(|known| &mut known.0).ok_or_else(stopping)
     }
 
     /// What is stored, but for the snapshot.
     async fn recent(&self, what_for: &str) -> Result<Recent, Refused> {
         self.hub.metrics.reads.with_label_values(&[what_for]).inc();
         let key = self.key.clone();
-        let recent = self.hub.readers.read(move |store| store.recent(&key)).await;
+        let recent = self.hub.readers.run(move |store| store.recent(&key)).await;
         Ok(recent.map_err(|error| self.unreadable(&error))?.unwrap_or_default())
     }
 
@@ -470,7 +468,7 @@ impl Actor {
     async fn read(&self, what_for: &str) -> Result<Option<Stored>, Refused> {
         self.hub.metrics.reads.with_label_values(&[what_for]).inc();
         let key = self.key.clone();
-        let stored = self.hub.readers.read(move |store| store.read(&key)).await;
+        let stored = self.hub.readers.run(move |store| store.read(&key)).await;
         stored.map_err(|error| self.unreadable(&error))
     }
 
@@ -492,18 +490,18 @@ impl Actor {
         len: u64,
         work: impl FnOnce(&mut Replica) -> T + Send + 'static,
     ) -> Result<T, Refused> {
-        let (mut replica, counted) = self.replica.take().ok_or_else(stopping)?;
+        let mut known = self.replica.take().ok_or_else(stopping)?;
         let guarded = move || {
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut replica)));
-            done.map(|done| (replica, done))
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut known.0)));
+            done.map(|done| (known, done))
         };
         let done = self.beside(len, guarded).await?;
-        let (replica, done) = done.map_err(|_| {
+        let (known, done) = done.map_err(|_| {
             let document = self.key.document;
             self.hub.refusals.say(|| tracing::error!(%document, "automerge panicked; the document is read again"));
             Refused::new("panic", format!("document {document}: the message could not be processed"))
         })?;
-        self.replica = Some((replica, counted));
+        self.replica = Some(known);
         Ok(done)
     }
 
@@ -516,10 +514,7 @@ impl Actor {
         if len < HEAVY {
             return Ok(work());
         }
-        let permit = Arc::clone(&self.hub.heavy).acquire_owned().await;
-        let done = spawn_blocking(work).await.map_err(|_| stopping());
-        drop(permit);
-        done
+        self.hub.heavy.run(len, work).await
     }
 
     /// Puts what is new on disk.
@@ -552,9 +547,9 @@ impl Actor {
     }
 
     /// Keeps no more than who is there.
-    fn unload(&mut self) {
+    pub(crate) fn unload(&mut self) {
         // Changes that wait would not come again in the same connection.
-        if self.replica.as_ref().is_some_and(|(replica, _)| !replica.waits()) || self.seats.is_empty() {
+        if self.replica.as_ref().is_some_and(|known| !known.0.waits()) || self.seats.is_empty() {
             self.replica = None;
         }
         for seat in self.seats.values_mut() {

@@ -35,7 +35,7 @@ pub struct Config {
     /// How long a request waits for a document that another connected peer announced, before it is unavailable.
     #[serde(with = "humantime_serde")]
     pub ask: Duration,
-    /// How long a document without traffic stays in memory.
+    /// How long the changes of a document without traffic stay in memory.
     #[serde(with = "humantime_serde")]
     pub idle: Duration,
     /// How much of changes that lack others is kept for one connection until those arrive.
@@ -110,7 +110,7 @@ impl Default for Config {
             keep_alive: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
             ask: Duration::from_secs(5),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
             waiting: ByteSize::mib(1),
             token_rate: Rate { messages: 10_000, bytes: ByteSize::mib(64) },
             address_rate: Rate { messages: 50_000, bytes: ByteSize::mib(256) },

@@ -415,7 +415,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             let Some(door) = self.doors.get(&document) else { break };
             match door.send(input).await {
                 Ok(()) => return Ok(()),
-                Err(unsent) => input = unsent.0,
+                Err(unsent) => input = unsent,
             }
         }
         Err(Refused::new("document_fell", format!("document {document} cannot be opened")))

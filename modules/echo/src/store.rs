@@ -27,7 +27,7 @@
 //!
 //! *The port rule*: every method can fail, and what failed is not assumed to be on disk, nor to be missing from it.
 mod disk;
-mod readers;
+mod workers;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc};
@@ -38,7 +38,7 @@ use bytes::Bytes;
 use crate::{sealed::Sealed, wire::DocumentId};
 
 pub use disk::Disk;
-pub(crate) use readers::Readers;
+pub(crate) use workers::{Purpose, Workers};
 pub(crate) use writer::{Health, Writer};
 
 /// The space of everyone whom `access = "open"` lets in.

@@ -108,11 +108,11 @@ impl Actor {
             Some(recent) => recent,
             None => self.recent("changes").await?,
         };
-        let Some((replica, _)) = &mut self.replica else { return Ok(None) };
-        if recent.tail.len() != replica.tail().len() {
-            let mut replica = mem::take(replica);
-            let followed = self.set(&mut replica, &recent);
-            self.replica = self.replica.take().map(|(_, counted)| (replica, counted));
+        let Some(mut known) = self.replica.take() else { return Ok(None) };
+        let is_sealed = recent.tail.len() != known.0.tail().len();
+        let followed = if is_sealed { self.set(&mut known.0, &recent) } else { Ok(()) };
+        self.replica = Some(known);
+        if is_sealed {
             return followed.map(|()| None);
         }
         let chunk = |(_, range): &(ChangeHash, Range<usize>)| recent.tail[range.clone()].to_vec();

@@ -6,9 +6,10 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Actor, Mail, Sizes, Turn, damaged, heads::Gossip, now, stopping, unreadable};
 use crate::{
+    documents::Document,
     gossip::Subscriptions,
     history::Point,
-    hub::{Door, Hub},
+    hub::Hub,
     intake,
     outbox::Outbox,
     peer::Peer,
@@ -39,9 +40,9 @@ pub(crate) enum Order {
 
 impl Order {
     /// Has the document do what `order` says, and waits until it is done.
-    pub(crate) async fn send<T>(door: Door, order: impl FnOnce(Answer<T>) -> Self) -> Result<T, Refused> {
+    pub(crate) async fn send<T>(document: &Arc<Document>, order: impl FnOnce(Answer<T>) -> Self) -> Result<T, Refused> {
         let (answer, answered) = oneshot::channel();
-        door.send(Mail::Order(Box::new(order(answer)))).await.map_err(|_| stopping())?;
+        document.send(Mail::Order(Box::new(order(answer)))).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
 }

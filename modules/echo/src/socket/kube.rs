@@ -7,9 +7,10 @@ use super::{Link, Reader, Socket, bytes, refuse};
 use crate::{
     actor::{Input, Mail, What},
     admission::Credentials,
+    documents::Document,
     follow::{self, Offer},
     gossip::Subscriptions,
-    hub::{Door, Hub},
+    hub::Hub,
     outbox::Outbox,
     ports::Grant,
     rate::Whose,
@@ -191,7 +192,7 @@ impl<S: Socket> Reader<'_, S> {
 /// The ways to the documents that a connection has open, each with when it was last used.
 #[derive(Default)]
 pub(super) struct Doors {
-    open: HashMap<DocumentId, (Door, u64)>,
+    open: HashMap<DocumentId, (Arc<Document>, u64)>,
     uses: u64,
 }
 
@@ -205,14 +206,14 @@ impl Doors {
     }
 
     /// The way to a document, unless it fell.
-    pub(super) fn get(&mut self, document: &DocumentId) -> Option<&Door> {
+    pub(super) fn get(&mut self, document: &DocumentId) -> Option<&Arc<Document>> {
         self.uses += 1;
         let (door, used) = self.open.get_mut(document)?;
         *used = self.uses;
-        (!door.is_closed()).then_some(door)
+        (!door.is_fallen()).then_some(door)
     }
 
-    fn insert(&mut self, document: DocumentId, door: Door) {
+    fn insert(&mut self, document: DocumentId, door: Arc<Document>) {
         self.uses += 1;
         self.open.insert(document, (door, self.uses));
     }
@@ -242,14 +243,14 @@ impl Doors {
     }
 }
 
-async fn leave(doors: impl Iterator<Item = Door>, link: &Arc<Link>) {
+async fn leave(doors: impl Iterator<Item = Arc<Document>>, link: &Arc<Link>) {
     for door in doors {
         tell_document(&door, link, What::Left).await;
     }
 }
 
 /// Sends something that is not counted to a document; one that fell needs not know.
-async fn tell_document(door: &Door, link: &Arc<Link>, what: What) {
+async fn tell_document(door: &Arc<Document>, link: &Arc<Link>, what: What) {
     let input = Input { link: Arc::clone(link), what, room: None };
     drop(door.send(Mail::Input(Box::new(input))).await);
 }

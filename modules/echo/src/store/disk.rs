@@ -81,8 +81,11 @@ impl Disk {
     /// Reads with a connection of its own, all at one moment.
     fn reading<T>(&self, read: impl FnOnce(&Reader<'_>) -> Result<T, Fault>) -> Result<T, Error> {
         let read = |connection: &mut Connection| -> Result<T, Fault> {
-            let moment = connection.transaction()?;
-            read(&Reader(&moment))
+            // Not as rusqlite's transaction, which compiles these words each time.
+            connection.prepare_cached("BEGIN")?.execute(())?;
+            let read = read(&Reader(connection))?;
+            connection.prepare_cached("COMMIT")?.execute(())?;
+            Ok(read)
         };
         self.beside(read).map_err(|fault| Error::Read { path: self.path.clone(), reason: fault.to_string() })
     }
