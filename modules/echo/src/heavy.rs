@@ -46,33 +46,34 @@ impl Heavy {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    };
+
+    use tokio::join;
 
     use super::*;
 
     #[tokio::test]
     async fn what_is_huge_is_done_alone_and_what_is_not_beside_it() {
-        let heavy = Arc::new(Heavy::default());
-        let (end, ended) = mpsc::channel();
-        let (begin, begun) = mpsc::channel();
-        let huge = |heavy: &Arc<Heavy>, work: Box<dyn FnOnce() + Send>| {
-            let heavy = Arc::clone(heavy);
-            tokio::spawn(async move { heavy.run(HUGE, work).await.unwrap() })
+        let heavy = Heavy::default();
+        let ((begin, begun), (end, ended)) = (mpsc::channel(), mpsc::channel());
+        let first = heavy.run(HUGE, move || {
+            begin.send(()).unwrap();
+            ended.recv().unwrap();
+        });
+        let is_begun = Arc::new(AtomicBool::new(false));
+        let beginning = Arc::clone(&is_begun);
+        let second = heavy.run(HUGE, move || beginning.store(true, Ordering::SeqCst));
+        let beside = async {
+            spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+            assert_eq!(heavy.run(HUGE - 1, || "done").await.unwrap(), "done");
+            assert!(!is_begun.load(Ordering::SeqCst));
+            end.send(()).unwrap();
         };
-        let first = huge(
-            &heavy,
-            Box::new(move || {
-                begin.send(()).unwrap();
-                ended.recv().unwrap();
-            }),
-        );
-        tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
-        let second = huge(&heavy, Box::new(|| {}));
-        assert_eq!(heavy.run(HUGE - 1, || "done").await.unwrap(), "done");
-        tokio::task::yield_now().await;
-        assert!(!second.is_finished());
-        end.send(()).unwrap();
-        first.await.unwrap();
-        second.await.unwrap();
+        let (first, second, ()) = join!(first, second, beside);
+        first.and(second).unwrap();
+        assert!(is_begun.load(Ordering::SeqCst));
     }
 }
