@@ -111,13 +111,15 @@ pub(crate) struct Ephemeral {
 }
 
 /// Serves a document until there is nothing to do.
+///
+/// What is rare is boxed, here and below: a task is made for most messages, and takes as much memory as its largest part.
 pub(crate) async fn run(mut actor: Box<Actor>, mut task: Task) {
     loop {
         let batch = task.take(BATCH);
         if !batch.is_empty() {
             actor.take(batch).await;
             if !actor.orders.is_empty() {
-                actor.obey().await;
+                Box::pin(actor.obey()).await;
             }
         } else if let Some(wake) = actor.wake_at() {
             tokio::select! {
@@ -296,7 +298,7 @@ impl Actor {
         self.settle();
         self.compact();
         if mem::take(&mut self.is_suspect) {
-            self.set_aside().await;
+            Box::pin(self.set_aside()).await;
         }
     }
 
@@ -514,7 +516,7 @@ impl Actor {
         if len < HEAVY {
             return Ok(work());
         }
-        self.hub.heavy.run(len, work).await
+        Box::pin(self.hub.heavy.run(len, work)).await
     }
 
     /// Puts what is new on disk.
