@@ -33,10 +33,12 @@ use crate::{
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
+    quota::Brought,
     refused::Refused,
     replica::{Replica, Sender},
     socket::Link,
     store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
+    wire,
 };
 
 pub(crate) use self::{
@@ -88,6 +90,8 @@ pub(crate) enum What {
         /// Whether the peer waits for the document or the news that nobody has it.
         request: bool,
     },
+    /// The peer may send again what it was refused.
+    Again,
     /// Something to pass on.
     Ephemeral(Ephemeral),
     /// The peer wants to hear of these storage ids too.
@@ -205,6 +209,8 @@ struct Seat {
 struct Turn {
     /// What is new, in an order in which it can be loaded.
     fresh: Vec<Fresh>,
+    /// Who brought how many bytes of what is not on disk yet.
+    brought: Brought,
     /// How many of it are on disk.
     saved: usize,
     /// The heads with what is new, if anything is.
@@ -267,6 +273,7 @@ impl Actor {
                         replica.forget(link.id);
                     }
                 }
+                What::Again => self.ask_again(&link),
                 What::Ephemeral(message) => self.relay(&link, &message),
                 What::Subscribed(added) => self.subscribed(&link, Some(&added)),
                 What::Heads(heads) => self.heard(&link, &heads),
@@ -324,6 +331,15 @@ impl Actor {
                 seat.peer = Peer::default();
                 (seat.is_behind, self.is_awaited) = (true, true);
             }
+        }
+    }
+
+    /// Has a peer send again what it was refused.
+    fn ask_again(&mut self, link: &Link) {
+        let Some(seat) = self.seats.get_mut(&link.id) else { return };
+        if let Some(message) = seat.peer.again(&self.heads) {
+            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &message.encode()));
         }
     }
 
@@ -437,6 +453,7 @@ impl Actor {
         let (fresh, peer, ours) = self.work(len, work).await?;
         let fresh = fresh?;
         if !fresh.is_empty() {
+            turn.brought.add(&link.account, fresh.iter().map(|fresh| fresh.bytes.len() as u64).sum());
             turn.fresh.extend(fresh);
             turn.heads = Some(ours);
         }
@@ -533,7 +550,8 @@ impl Actor {
         let tail: Vec<u8> =
             fresh[usize::from(snapshot.is_some())..].iter().flat_map(|fresh| &fresh.bytes).copied().collect();
         let len = (snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len()) as u64, tail.len() as u64);
-        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone(), changes, at: now() };
+        let (key, at, by) = (self.key.clone(), now(), turn.brought.tokens());
+        let write = Write::Append { key, snapshot, tail, heads: heads.clone(), changes, at, by };
         if let Err(error) = self.hub.writer.commit(write).await {
             // Memory is ahead of the disk, or the disk of what we know: both are forgotten.
             (self.replica, self.stored) = (None, None);
@@ -541,6 +559,7 @@ impl Actor {
             return Err(Refused::new("store", text));
         }
         turn.saved = turn.fresh.len();
+        turn.brought.stored(at);
         self.heads = heads;
         let sizes = self.stored.get_or_insert_default();
         sizes.is_stored = true;
@@ -564,7 +583,7 @@ impl Actor {
 }
 
 /// Milliseconds since 1970 (UTC).
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -18,6 +18,7 @@ use crate::{
     gossip,
     metrics::Metrics,
     ports::Gatekeeper,
+    quota::Tallies,
     rate::Rates,
     socket::Link,
     store::{Key, Readers, Store, Writer},
@@ -47,6 +48,7 @@ pub(crate) struct Hub {
     pub(crate) refusals: Arc<Throttle>,
     pub(crate) gatekeeper: Arc<dyn Gatekeeper>,
     pub(crate) rates: Rates,
+    pub(crate) tallies: Tallies,
     /// One permit for each large document that is decoded or encoded.
     pub(crate) heavy: Arc<Semaphore>,
     pub(crate) compactions: mpsc::Sender<Key>,
@@ -88,6 +90,7 @@ impl Hub {
         shared: &Shared,
         readers: Readers,
         writer: Writer,
+        tallies: Tallies,
     ) -> (Arc<Self>, mpsc::Receiver<Key>) {
         let (compactions, queue) = mpsc::channel(COMPACTIONS);
         let hub = Self {
@@ -101,6 +104,7 @@ impl Hub {
             refusals: Arc::clone(&shared.refusals),
             gatekeeper: Arc::clone(&shared.gatekeeper),
             rates: Rates::default(),
+            tallies,
             heavy: Arc::new(Semaphore::new(HEAVY)),
             compactions,
             gossip: Arc::new(Semaphore::new(gossip::ROOM)),

@@ -70,6 +70,7 @@ mod origin;
 mod outbox;
 mod peer;
 mod ports;
+mod quota;
 mod rate;
 pub mod reader;
 mod reading;
@@ -101,6 +102,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     hub::Hub,
     metrics::Metrics,
+    quota::Tallies,
     store::{Disk, Readers, Store, Writer},
     throttle::Throttle,
 };
@@ -207,7 +209,8 @@ impl Module for Echo {
         let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
         let readers = Readers::start(&store, &lease).map_err(Error::Thread)?;
         let writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
-        let (hub, compactions) = Hub::new(cx.clone(), shared, readers, writer);
+        let added = readers.read(|store| store.added()).await?;
+        let (hub, compactions) = Hub::new(cx.clone(), shared, readers, writer, Tallies::new(added));
         cx.spawn(compaction::run(Arc::clone(&hub), compactions));
         cx.spawn(mirror::run(Arc::clone(&hub)));
         cx.spawn(upkeep::run(Arc::clone(&hub)));

@@ -1,5 +1,6 @@
 //! One connection: its frames in, its frames out, and when it ends.
 mod kube;
+mod quota;
 
 use std::{
     sync::Arc,
@@ -17,8 +18,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
-use self::kube::{Doors, Listed};
 pub(crate) use self::kube::{Ended, Kube, Side};
+use self::{
+    kube::{Doors, Listed},
+    quota::Wants,
+};
 use crate::{
     actor::{Ephemeral, Input, Mail, What},
     admission,
@@ -29,6 +33,7 @@ use crate::{
     intake,
     outbox::{Close, Next, Outbox},
     ports::Grant,
+    quota::Account,
     rate::{Meter, Whose},
     reading::Reading,
     refused::Refused,
@@ -60,6 +65,8 @@ pub(crate) struct Link {
     pub(crate) waiting: Arc<Semaphore>,
     /// Names its storage over connections, if it has one.
     pub(crate) storage_id: Option<Arc<str>>,
+    /// What its changes count towards.
+    pub(crate) account: Arc<Account>,
     /// The storage ids whose heads it wants to hear of.
     pub(crate) subscriptions: Subscriptions,
     /// Which KUBE it is, if it is another.
@@ -111,6 +118,8 @@ struct Reader<'a, S> {
     /// Who it is, and what it may do; none until it has joined.
     joined: Option<(Arc<Link>, Grant)>,
     reading: Reading,
+    /// Room for changes that were over a quota.
+    wants: Option<Wants>,
     /// The rates that its messages count towards.
     meters: Vec<Meter>,
     /// Until when nothing is read, because messages came faster.
@@ -140,6 +149,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             side,
             joined: None,
             reading: Reading::default(),
+            wants: None,
             meters: Vec::new(),
             paused: None,
             doors: Doors::default(),
@@ -187,7 +197,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             };
             self.offers = offers;
             let taken = match frame {
-                Ok(None) => Ok(true),
+                Ok(None) => self.look_for_room().await.map(|()| true),
                 Ok(Some(frame)) => self.take(&frame).await,
                 Err(refused) => Err(refused),
             };
@@ -290,10 +300,11 @@ impl<'a, S: Socket> Reader<'a, S> {
         Ok(None)
     }
 
-    /// When to ask again though nothing has happened; none when the grant has no end.
+    /// When to ask again though nothing has happened; none when the grant has no end, and no changes were over a quota.
     fn look_again_at(&self) -> Option<Instant> {
-        let until = self.joined.as_ref()?.1.until?;
-        Some(Instant::now() + until.duration_since(SystemTime::now()).unwrap_or_default().min(LOOK_AGAIN))
+        let until = self.joined.as_ref()?.1.until;
+        let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default().min(LOOK_AGAIN));
+        left.map(|left| Instant::now() + left).into_iter().chain(self.wants.map(|wants| wants.look_at)).min()
     }
 
     /// Takes one frame; `false` when it is the last.
@@ -314,14 +325,8 @@ impl<'a, S: Socket> Reader<'a, S> {
             Inbound::Sync { document, data, request } => {
                 let room = self.reserve(data.len()).await?;
                 let mut message = intake::read(self.hub, document, frame.slice_ref(data)).await?;
-                if !may_write {
-                    let heard = self.reading.hear(document, &mut message, Instant::now().into_std());
-                    if let Some(refused) = heard.refused {
-                        self.tell(&link, &refused);
-                    }
-                    if !heard.is_news {
-                        return Ok(true);
-                    }
+                if !self.hears(&link, document, &mut message, may_write) {
+                    return Ok(true);
                 }
                 self.send(document, Input { link, what: What::Sync { message, request }, room: Some(room) }).await?;
             }

@@ -7,12 +7,13 @@
 //! | table | has | a row is |
 //! |---|---|---|
 //! | `about` | name, value | `storage-id`: the UUID that other peers know this store by |
-//! | `spaces` | id, name | a space |
+//! | `spaces` | id, name, bytes | a space, and how many bytes the snapshots and tails of its documents have together |
 //! | `documents` | id, space, document, deleted, next, since, snapshot, tail, changes, changed, heads, position | a document: its id on the wire, whether only its tombstone is left, the number of its next write, the number before which nothing of it is left, the bytes of its snapshot and of its tail, how many changes these have, when the last of them was stored (ms since 1970, UTC), its heads (32 bytes each, sorted), where it is in the order in which documents were last changed |
 //! | `snapshots` | id, sealed, chunk | the snapshot of a document: what is kept beside it (see [`crate::sealed`]), and the document chunk |
 //! | `tail` | document, number, chunk | changes after the snapshot, in the order of their numbers: automerge chunks, joined |
 //! | `aside` | document, hash, chunk | a change that the document cannot be saved with; or, by their SHA-256, bytes that a repair found damaged, or without what they build on |
 //! | `mirrors` | space, peer, sent, received | another KUBE, by its storage id: it has all of the space up to a position here, and we have all up to a position there |
+//! | `added` | token, day, bytes | what came with a token, by the name that it has here, on the last day (since 1970, UTC) that something did; those of days before the latest are deleted |
 //!
 //! `sum` beside a blob is its CRC-32 (IEEE); of a document it is that of deleted, next, since, snapshot, tail, changes and changed
 //! (8 bytes each, little-endian) and heads. The snapshot and the tail, joined, are what `automerge` loads: each change comes after those it depends on.
@@ -156,6 +157,22 @@ pub enum Mark {
     Received(u64),
 }
 
+/// What came with a token on the last day that something did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Names the token.
+    pub token: Arc<str>,
+    /// The day, counted from 1970 (UTC).
+    pub day: u64,
+    /// Bytes of changes.
+    pub bytes: u64,
+}
+
+/// The day, counted from 1970 (UTC), of a time in milliseconds since then.
+pub(crate) fn day(at: u64) -> u64 {
+    at / (24 * 60 * 60 * 1000)
+}
+
 /// One change of the store; several are committed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -173,6 +190,8 @@ pub enum Write {
         changes: u64,
         /// When they came, in milliseconds since 1970 (UTC).
         at: u64,
+        /// The tokens that they came with, and how many bytes of them with each.
+        by: Vec<(Arc<str>, u64)>,
     },
     /// A document chunk in place of all that was stored before a number.
     Compact {
@@ -312,6 +331,18 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The database could not be written; the mark may be there or not.
     fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error>;
+
+    /// How many bytes the snapshots and tails of a space have since the last commit; known without reading.
+    fn used(&self, space: &str) -> u64;
+
+    /// Every space, by name, and how many bytes it has so.
+    fn spaces(&self) -> Vec<(Arc<str>, u64)>;
+
+    /// What came with each token on the latest day, and on others that were not deleted yet.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn added(&self) -> Result<Vec<Added>, Error>;
 
     /// Documents whose tail has more than a quarter of the bytes of the snapshot and is worth a compaction: at most `most`, in
     /// the order of the store, after a place in it.

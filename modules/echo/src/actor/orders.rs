@@ -190,6 +190,7 @@ fn nobody(hub: &Hub) -> Link {
         waiting: Arc::new(Semaphore::new(0)),
         storage_id: None,
         subscriptions: Subscriptions::default(),
+        account: Arc::default(),
         kube: None,
     }
 }

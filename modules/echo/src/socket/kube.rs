@@ -127,6 +127,7 @@ impl<S: Socket> Reader<'_, S> {
             peer: peer.to_owned(),
             outbox: Arc::clone(&self.outbox),
             waiting: Arc::new(Semaphore::new(bytes(self.config.waiting).min(Semaphore::MAX_PERMITS))),
+            account: Arc::new(self.account(&grant, kube.is_some())),
             storage_id,
             subscriptions: Subscriptions::default(),
             kube,
