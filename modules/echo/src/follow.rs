@@ -8,7 +8,7 @@
 //! Few documents are offered at a time, so what is far behind is brought up to date in bounded memory.
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -205,6 +205,7 @@ impl<'a> Walk<'a> {
         let behind = i64::try_from(self.page.len() + self.open.len() + unmarked).unwrap_or(i64::MAX);
         self.hub.metrics.behind.add(behind - self.shown);
         self.shown = behind;
+        self.kube.behind.store(behind.unsigned_abs(), Ordering::Relaxed);
     }
 
     fn count(&self, result: &str) {

@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     gossip,
     metrics::Metrics,
+    mirror::Seen,
     ports::Gatekeeper,
     quota::Tallies,
     rate::Rates,
@@ -56,6 +57,8 @@ pub(crate) struct Hub {
     pub(crate) gossip: Arc<Semaphore>,
     /// The connections to other KUBEs that mirror a space.
     pub(crate) mirrors: watch::Sender<Vec<Arc<Link>>>,
+    /// How those that the config names were, the last time.
+    pub(crate) seen: Seen,
     admitted: Arc<Mutex<Admitted>>,
     links: AtomicU64,
     /// `None` once the run stops.
@@ -109,6 +112,7 @@ impl Hub {
             compactions,
             gossip: Arc::new(Semaphore::new(gossip::ROOM)),
             mirrors: watch::Sender::default(),
+            seen: Seen::default(),
             admitted: Arc::default(),
             links: AtomicU64::new(0),
             documents: Mutex::new(Some(HashMap::new())),

@@ -112,6 +112,7 @@ pub use config::{Access, Config, Mirror};
 pub use error::Error;
 pub use handle::{Handle, Imported, PAGE, Status, Unanswered};
 pub use history::{Entry, History, NoPoint, Point};
+pub use mirror::PeerStatus;
 pub use origin::{NotAnOrigin, Origin};
 pub use ports::{Denied, Gatekeeper, Grant, TokenHash};
 pub use rate::Rate;

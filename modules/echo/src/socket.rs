@@ -279,7 +279,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             Side::Answering { credentials, .. } => {
                 admission::admit(&self.hub.config(), &*self.hub.gatekeeper, credentials)
             }
-            Side::Joining { space } => Ok(kube::trusted(space)),
+            Side::Joining { space, .. } => Ok(kube::trusted(space)),
         };
         if let Err(refused) = &admitted {
             self.hub.refusals.say(|| tracing::warn!("a peer is not let in: {}", refused.text));

@@ -1,5 +1,11 @@
 //! What is particular to a connection between two KUBEs, whoever of them began it.
-use std::{collections::HashMap, future::pending, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::pending,
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::SystemTime,
+};
 
 use tokio::sync::{Semaphore, mpsc};
 
@@ -32,6 +38,8 @@ pub(crate) enum Side {
     },
     /// It connected to another KUBE, which the config names.
     Joining {
+        /// The name that the config has for it.
+        name: Arc<str>,
         /// The space that is mirrored.
         space: Arc<str>,
     },
@@ -45,6 +53,14 @@ impl Side {
             Self::Joining { .. } => None,
         }
     }
+
+    /// What the config calls the other, if it does.
+    fn name(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Answering { .. } => None,
+            Self::Joining { name, .. } => Some(name),
+        }
+    }
 }
 
 /// Another KUBE at the end of a connection.
@@ -56,8 +72,12 @@ pub(crate) struct Kube {
     pub(crate) space: Arc<str>,
     /// Whether it is told which documents there are.
     pub(crate) may_follow: bool,
-    /// Whether this connection was begun here.
-    pub(crate) is_ours: bool,
+    /// The name that the config has for it, if this connection was begun here.
+    pub(crate) name: Option<Arc<str>>,
+    /// Since when it is connected.
+    pub(crate) since: SystemTime,
+    /// Documents that it is not known to have, as far as they were looked up.
+    pub(crate) behind: Arc<AtomicU64>,
 }
 
 /// How a connection ended.
@@ -120,7 +140,9 @@ impl<S: Socket> Reader<'_, S> {
             storage_id,
             space: Arc::clone(&grant.space),
             may_follow: grant.may_follow,
-            is_ours: matches!(self.side, Side::Joining { .. }),
+            name: self.side.name().cloned(),
+            since: SystemTime::now(),
+            behind: Arc::default(),
         });
         let link = Arc::new(Link {
             id: self.hub.new_link(),
@@ -168,6 +190,9 @@ impl<S: Socket> Reader<'_, S> {
             let peer = &link.peer;
             self.hub.refusals.say(|| tracing::warn!(peer, "another KUBE refuses something: {text}"));
             self.error = Some(text.to_owned());
+            if let Some(name) = self.side.name() {
+                self.hub.seen.say(name, text);
+            }
         }
         link.kube.is_some()
     }

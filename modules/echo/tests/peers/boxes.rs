@@ -208,6 +208,27 @@ async fn changes_that_were_made_apart_are_joined_after_an_outage() {
 }
 
 #[tokio::test]
+async fn of_each_other_box_it_is_said_since_when_it_is_connected_or_why_it_is_away() {
+    let status = |server: &Server| server.handle.peers().remove(0);
+    let pair = Pair::start().await;
+    let first = status(&pair.one);
+    assert_eq!((&*first.name, &*first.space, first.error), ("other", "default", None));
+    assert!(first.url.contains(&pair.other.address.to_string()) && pair.other.handle.peers().is_empty());
+    create(&pair.one, "alice", 0..3).await.leave().await;
+    had(&pair.one, 3.0).await;
+    pair.one.until("nothing is behind", |one| status(one).behind == 0).await;
+    let pair = pair
+        .outage(async |one| {
+            one.until("away", |one| status(one).since.is_none() && status(one).error.is_some()).await;
+        })
+        .await;
+    let again = status(&pair.one);
+    assert!(again.since > first.since && again.error.is_none(), "{again:?}");
+    pair.one.stop().await;
+    pair.other.stop().await;
+}
+
+#[tokio::test]
 async fn a_ring_of_three_comes_to_rest() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let start = async |index: usize| {
@@ -263,6 +284,9 @@ async fn two_that_name_each_other_keep_one_connection_until_it_ends() {
     };
     one.until("another", |one| one.metric("kube_echo_peer_connects_total", "connected") >= 1.0).await;
     settled(&one).await;
+    for server in [&one, &other] {
+        server.until("it is known", |server| server.handle.peers()[0].since.is_some()).await;
+    }
     create(&one, "alice", 0..10).await.leave().await;
     create(&other, "bob", 50..60).await.leave().await;
     stored(&one, 20.0).await;
