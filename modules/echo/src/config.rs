@@ -82,6 +82,9 @@ pub struct Mirror {
     /// Certificates, in PEM, of authorities that its own may come from, besides those that the system knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// Where pages may sync with it, when they cannot with this one; they are told that, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<Address>,
     /// The space here; the token names the space there.
     #[serde(default = "open_space")]
     pub space: String,

@@ -22,7 +22,7 @@ fn mirror(folder: &Path, address: SocketAddr, token: &str) -> Mirror {
     let file = folder.join("token");
     fs::write(&file, format!("{token}\n")).unwrap();
     let url = format!("ws://{address}/").parse().unwrap();
-    Mirror { url, token_file: Some(file), ca_file: None, space: "default".to_owned() }
+    Mirror { url, token_file: Some(file), ca_file: None, public_url: None, space: "default".to_owned() }
 }
 
 fn naming(folder: &Path, address: SocketAddr) -> Config {
