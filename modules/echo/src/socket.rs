@@ -392,7 +392,8 @@ impl<'a, S: Socket> Reader<'a, S> {
         let token = grant.token.clone().map(Whose::Token);
         self.meter(token.into_iter().chain([Whose::Space(Arc::clone(&grant.space))]));
         self.hub.metrics.sent.with_label_values(&["peer"]).inc();
-        self.outbox.push(wire::peer(&self.hub.peer, join.sender, self.hub.store.storage_id(), join.kube));
+        let kube = join.kube.map(|_| self.config.max_message.as_u64());
+        self.outbox.push(wire::peer(&self.hub.peer, join.sender, self.hub.store.storage_id(), kube));
         self.begin(join.sender, join.storage_id, join.kube, grant);
         Ok(())
     }

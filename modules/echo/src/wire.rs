@@ -4,8 +4,8 @@
 //! writes what JavaScript decodes as plain objects: definite lengths, text keys, byte strings without tags.
 //!
 //! # Between two KUBEs
-//! Three things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map: whoever says so
-//! understands the rest. `kube-follow {since?}` asks to be offered every document of the space that was stored after a
+//! Three things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map with `maxMessage`, the
+//! longest frame that its sender reads: whoever says so understands the rest. `kube-follow {since?}` asks to be offered every document of the space that was stored after a
 //! position of the other's store, or after what the other itself remembers. `kube-position {position}` says that all up to it was offered, and is had.
 mod cbor;
 
@@ -127,8 +127,8 @@ pub struct Join<'a> {
     pub ephemeral: bool,
     /// Versions of the protocol that the client speaks; a client that names none speaks version 1.
     pub versions: Vec<&'a str>,
-    /// Whether it is another KUBE.
-    pub kube: bool,
+    /// The longest frame that it reads, in bytes, if it is another KUBE.
+    pub kube: Option<u64>,
 }
 
 impl Join<'_> {
@@ -145,8 +145,8 @@ pub struct Answer<'a> {
     pub sender: &'a str,
     /// Names its storage over connections, if it has one.
     pub storage_id: Option<&'a str>,
-    /// Whether it is another KUBE.
-    pub kube: bool,
+    /// The longest frame that it reads, in bytes, if it is another KUBE.
+    pub kube: Option<u64>,
 }
 
 /// A message that is passed on to whoever has the document open, and not stored.
@@ -238,13 +238,13 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
                 storage_id: metadata.optional_id("storageId")?,
                 ephemeral: metadata.flag("isEphemeral")?,
                 versions: fields.texts("supportedProtocolVersions")?.unwrap_or_else(|| vec![VERSION]),
-                kube: metadata.has("kube"),
+                kube: kube(&metadata)?,
             })
         }
         "peer" => {
             let metadata = fields.map("peerMetadata")?;
             let (sender, storage_id) = (fields.id("senderId")?, metadata.optional_id("storageId")?);
-            Inbound::Peer(Answer { sender, storage_id, kube: metadata.has("kube") })
+            Inbound::Peer(Answer { sender, storage_id, kube: kube(&metadata)? })
         }
         "sync" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: false },
         "request" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: true },
@@ -271,30 +271,40 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
     })
 }
 
-/// Encodes the first frame to another KUBE: who this peer is, and that version 1 is spoken.
-pub fn join(sender: &str, storage_id: &str) -> Bytes {
+/// The longest frame that another KUBE reads; any, if it does not say.
+fn kube(metadata: &Fields<'_>) -> Result<Option<u64>, Error> {
+    if !metadata.has("kube") {
+        return Ok(None);
+    }
+    let kube = metadata.map("kube")?;
+    if kube.has("maxMessage") { kube.integer("maxMessage").map(Some) } else { Ok(Some(u64::MAX)) }
+}
+
+/// Encodes the first frame to another KUBE: who this peer is, that version 1 is spoken, and the longest frame that is read.
+pub fn join(sender: &str, storage_id: &str, max_message: u64) -> Bytes {
     let mut encoder = Encoder::new(Vec::with_capacity(256));
     encoder.map(4).expect(INFALLIBLE);
     Frame(encoder)
         .text("type", "join")
         .text("senderId", sender)
-        .with("peerMetadata", |e| metadata(e, storage_id, true))
+        .with("peerMetadata", |e| metadata(e, storage_id, Some(max_message)))
         .with("supportedProtocolVersions", |e| e.array(1)?.str(VERSION)?.ok())
         .done()
 }
 
-/// Encodes the answer to a join: who this peer is, and that version 1 is spoken; and, to another `kube`, that we are one.
-pub fn peer(sender: &str, target: &str, storage_id: &str, kube: bool) -> Bytes {
+/// Encodes the answer to a join: who this peer is, and that version 1 is spoken; and, to another KUBE, that we are one, and the
+/// longest frame that is read.
+pub fn peer(sender: &str, target: &str, storage_id: &str, kube: Option<u64>) -> Bytes {
     Frame::new("peer", 5, sender, target)
         .text("selectedProtocolVersion", VERSION)
         .with("peerMetadata", |e| metadata(e, storage_id, kube))
         .done()
 }
 
-fn metadata(encoder: &mut Encoder, storage_id: &str, kube: bool) -> Encoded {
-    encoder.map(2 + u64::from(kube))?;
-    if kube {
-        encoder.str("kube")?.map(0)?;
+fn metadata(encoder: &mut Encoder, storage_id: &str, kube: Option<u64>) -> Encoded {
+    encoder.map(2 + u64::from(kube.is_some()))?;
+    if let Some(max_message) = kube {
+        integer(encoder.str("kube")?.map(1)?.str("maxMessage")?, max_message)?;
     }
     encoder.str("storageId")?.str(storage_id)?.str("isEphemeral")?.bool(false)?.ok()
 }

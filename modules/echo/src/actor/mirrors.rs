@@ -1,12 +1,21 @@
 //! What is particular to peers of a document that are other KUBEs.
 use std::{collections::BTreeSet, mem, sync::Arc};
 
+use bytesize::ByteSize;
+
 use super::{Actor, Seat};
-use crate::{follow::Pending, socket::Link, wire};
+use crate::{
+    follow::Pending,
+    socket::{Kube, Link},
+    wire,
+};
 
 impl Actor {
     /// Offers the document to another KUBE, unless that has it.
     pub(super) fn offer(&mut self, link: &Arc<Link>, pending: Pending) {
+        if self.is_left_out(link) {
+            return pending.left_out();
+        }
         let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link).into());
         if self.heads.is_empty() || seat.peer.is_level(&self.heads) {
             return pending.had();
@@ -19,6 +28,30 @@ impl Actor {
         if let Some(before) = seat.pending.replace(pending) {
             before.had();
         }
+    }
+
+    /// Whether the document is known to be longer than the other KUBE reads.
+    pub(super) fn is_left_out(&self, link: &Link) -> bool {
+        link.kube.as_ref().is_some_and(|kube| kube.left_out.has(&self.key.document, self.sizes().all()))
+    }
+
+    /// Leaves the document out for a KUBE that does not read a frame as long as it needs: that would end the connection, and
+    /// the next one, with all other documents.
+    pub(super) fn leave_out(&mut self, link: &Link, kube: &Kube, len: usize) {
+        let document = self.key.document;
+        if kube.left_out.add(document, self.sizes().all()) {
+            let (peer, most) = (&link.peer, ByteSize(kube.max_message));
+            let text = format!("document {document} needs a message of {}, and it reads {most}", ByteSize(len as u64));
+            tracing::warn!(peer, "left out for another KUBE: {text}; raise `max_message` in its [echo]");
+            if let Some(name) = &kube.name {
+                self.hub.seen.say(name, &text);
+            }
+        }
+        let mut seat = self.seats.remove(&link.id);
+        if let Some(pending) = seat.as_mut().and_then(|seat| seat.pending.take()) {
+            pending.left_out();
+        }
+        self.left(seat);
     }
 
     /// Takes note of who has the document now.

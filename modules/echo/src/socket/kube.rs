@@ -13,7 +13,7 @@ use super::{Link, Reader, Socket, bytes, refuse};
 use crate::{
     actor::{Input, Mail, What},
     admission::Credentials,
-    follow::{self, Offer},
+    follow::{self, LeftOut, Offer},
     gossip::Subscriptions,
     hub::{Door, Hub},
     outbox::Outbox,
@@ -78,6 +78,10 @@ pub(crate) struct Kube {
     pub(crate) since: SystemTime,
     /// Documents that it is not known to have, as far as they were looked up.
     pub(crate) behind: Arc<AtomicU64>,
+    /// The longest frame that it reads.
+    pub(crate) max_message: u64,
+    /// Documents that are too long for it.
+    pub(crate) left_out: Arc<LeftOut>,
 }
 
 /// How a connection ended.
@@ -107,7 +111,8 @@ impl<S: Socket> Reader<'_, S> {
     pub(super) fn say_join(&self) {
         if let Side::Joining { .. } = self.side {
             self.hub.metrics.sent.with_label_values(&["join"]).inc();
-            self.outbox.push(wire::join(&self.hub.peer, self.hub.store.storage_id()));
+            let most = self.config.max_message.as_u64();
+            self.outbox.push(wire::join(&self.hub.peer, self.hub.store.storage_id(), most));
         }
     }
 
@@ -121,7 +126,7 @@ impl<S: Socket> Reader<'_, S> {
         let Inbound::Peer(answer) = first else {
             return Err(Refused::new("no_peer", "a join is answered with `peer`"));
         };
-        let Some(storage_id) = answer.storage_id.filter(|_| answer.kube) else {
+        let Some(storage_id) = answer.storage_id.filter(|_| answer.kube.is_some()) else {
             return Err(Refused::new("not_a_kube", "what answers at this address is no KUBE"));
         };
         if storage_id == self.hub.store.storage_id() {
@@ -129,20 +134,22 @@ impl<S: Socket> Reader<'_, S> {
         }
         let grant = self.admit()?;
         self.meter([Whose::Space(Arc::clone(&grant.space))]);
-        self.begin(answer.sender, Some(storage_id), true, grant);
+        self.begin(answer.sender, Some(storage_id), answer.kube, grant);
         Ok(())
     }
 
     /// From now on it is known who is there.
-    pub(super) fn begin(&mut self, peer: &str, storage_id: Option<&str>, is_kube: bool, grant: Grant) {
+    pub(super) fn begin(&mut self, peer: &str, storage_id: Option<&str>, kube: Option<u64>, grant: Grant) {
         let storage_id: Option<Arc<str>> = storage_id.map(Arc::from);
-        let kube = storage_id.clone().filter(|_| is_kube).map(|storage_id| Kube {
+        let kube = storage_id.clone().zip(kube).map(|(storage_id, max_message)| Kube {
             storage_id,
+            max_message,
             space: Arc::clone(&grant.space),
             may_follow: grant.may_follow,
             name: self.side.name().cloned(),
             since: SystemTime::now(),
             behind: Arc::default(),
+            left_out: Arc::default(),
         });
         let link = Arc::new(Link {
             id: self.hub.new_link(),

@@ -4,7 +4,7 @@ use minicbor::{Decoder, data::Type};
 use super::{DocumentId, Error, MAX_DEPTH, MAX_ID, MAX_LIST, RemoteHeads};
 
 /// Every key that has a meaning here, in any frame.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "type",
     "senderId",
     "documentId",
@@ -21,6 +21,7 @@ const KEYS: [&str; 18] = [
     "timestamp",
     "message",
     "kube",
+    "maxMessage",
     "since",
     "position",
 ];

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use bytesize::ByteSize;
 use kube_contract::Health;
 use kube_echo::{
     Access, Config, Mirror,
@@ -226,6 +227,48 @@ async fn of_each_other_box_it_is_said_since_when_it_is_connected_or_why_it_is_aw
     assert!(again.since > first.since && again.error.is_none(), "{again:?}");
     pair.one.stop().await;
     pair.other.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_that_is_too_long_for_the_other_is_left_out_and_all_others_go_on() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut one = Server::start(&config(folders[0].path())).await;
+    let mut alice = create(&one, "alice", 1..2).await;
+    for number in 0..4 {
+        // Text that does not compress.
+        let text: String = (0..1500).map(|_| new_document().get_actor().to_hex_string()).collect();
+        alice.put(document(1), &format!("{number} {text}")).await;
+        alice.until_stored(document(1)).await;
+    }
+    create(&one, "bob", 2..10).await.leave().await;
+    let small = Config { max_message: ByteSize::kib(64), ..config(folders[1].path()) };
+    let other = Server::start(&small).await;
+    other.tokens.give_mirror(TOKEN, "default");
+    one.reload(naming(folders[0].path(), other.address));
+    stored(&other, 8.0).await;
+    let left_out = |one: &Server| one.metric("kube_echo_peer_offers_total", "left_out");
+    one.until("left out", |one| left_out(one) == 1.0).await;
+    let status = one.handle.peers().remove(0);
+    assert!(status.since.is_some() && status.error.unwrap().contains(&document(1).to_string()));
+    // What is new of it, and what is asked for there, ends no connection either.
+    alice.put(document(1), "small").await;
+    alice.until_stored(document(1)).await;
+    one.until("left out again", |one| left_out(one) == 2.0).await;
+    let mut carol = Client::join(&other, "carol").await;
+    carol.barrier(document(1)).await;
+    create(&one, "dave", 10..12).await.leave().await;
+    stored(&other, 10.0).await;
+    assert_eq!(one.metric("kube_echo_peer_connects_total", ""), 1.0);
+    assert_eq!(other.refused("message_too_long"), 0.0);
+
+    // Once it may be longer, it comes without a word.
+    let (address, tokens) = (other.address, other.tokens.clone());
+    other.stop().await;
+    let other = Server::start_at(&config(folders[1].path()), tokens, address).await;
+    stored(&other, 6.0).await;
+    has(&other, "small", 1..2).await;
+    one.stop().await;
+    other.stop().await;
 }
 
 #[tokio::test]
