@@ -267,6 +267,14 @@ impl Peer {
         Reply::Whole
     }
 
+    /// Takes back a [`Reply::Message`] with these changes, which was not sent.
+    pub(crate) fn unsay<'a>(&mut self, changes: impl Iterator<Item = &'a ChangeHash>) {
+        self.state.in_flight = false;
+        for hash in changes {
+            self.state.sent_hashes.remove(hash);
+        }
+    }
+
     /// What `automerge` would tell the peer.
     pub(crate) fn ask(&mut self, document: &Automerge) -> Option<Message> {
         document.generate_sync_message(&mut self.state)

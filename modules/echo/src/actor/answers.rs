@@ -79,27 +79,31 @@ impl Actor {
     /// The message for a peer that is neither quite up to date nor without anything.
     async fn reply(&mut self, link: &Link, turn: &Turn, cache: &mut Cache) -> Result<Option<Bytes>, Refused> {
         self.replica(&mut Turn::default()).await?;
-        let Some((replica, seat)) = self.replica_and_seat(link.id) else { return Ok(None) };
-        let (message, send) = match seat.peer.reply(replica) {
-            Reply::Nothing => return Ok(None),
-            Reply::Whole => return self.whole(link, cache).await,
-            Reply::Ask => return self.ask(link.id).await,
-            Reply::Message(message, send) => (message, send),
-        };
-        let changes: Vec<_> = send.iter().map(|index| replica.tail().change(*index)).collect();
-        // Most often it is what came just now.
-        let fresh = |hash: &ChangeHash| turn.fresh.iter().find(|fresh| fresh.change.as_ref() == Some(hash));
-        let chunks: Option<Vec<_>> =
-            changes.iter().map(|(hash, _)| fresh(hash).map(|fresh| fresh.bytes.to_vec())).collect();
-        let chunks = match chunks {
-            Some(chunks) => chunks,
-            None => match self.chunks(&changes, cache).await? {
-                Some(chunks) => chunks,
-                // Its tail was sealed meanwhile.
-                None => return self.whole(link, cache).await,
-            },
-        };
-        Ok(Some(Message { changes: chunks.into(), ..message }.encode().into()))
+        loop {
+            let Some((replica, seat)) = self.replica_and_seat(link.id) else { return Ok(None) };
+            let (message, send) = match seat.peer.reply(replica) {
+                Reply::Nothing => return Ok(None),
+                Reply::Whole => return self.whole(link, cache).await,
+                Reply::Ask => return self.ask(link.id).await,
+                Reply::Message(message, send) => (message, send),
+            };
+            let changes: Vec<_> = send.iter().map(|index| replica.tail().change(*index)).collect();
+            // Most often it is what came just now.
+            let fresh = |hash: &ChangeHash| turn.fresh.iter().find(|fresh| fresh.change.as_ref() == Some(hash));
+            let chunks: Option<Vec<_>> =
+                changes.iter().map(|(hash, _)| fresh(hash).map(|fresh| fresh.bytes.to_vec())).collect();
+            let chunks = match chunks {
+                Some(chunks) => Some(chunks),
+                None => self.chunks(&changes, cache).await?,
+            };
+            if let Some(chunks) = chunks {
+                return Ok(Some(Message { changes: chunks.into(), ..message }.encode().into()));
+            }
+            // The tail was sealed meanwhile, and is read anew by now: the answer may be another.
+            if let Some((_, seat)) = self.replica_and_seat(link.id) {
+                seat.peer.unsay(changes.iter().map(|(hash, _)| hash));
+            }
+        }
     }
 
     /// Changes of the stored tail; none when it is not the tail that the replica knows any more.
@@ -117,6 +121,7 @@ impl Actor {
             let mut replica = mem::take(replica);
             let followed = self.set(&mut replica, &recent);
             self.replica = self.replica.take().map(|(_, counted)| (replica, counted));
+            cache.recent = Some(recent);
             return followed.map(|()| None);
         }
         let chunk = |(_, range): &(ChangeHash, Range<usize>)| recent.tail[range.clone()].to_vec();

@@ -4,7 +4,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use automerge::ActorId;
 use bytesize::ByteSize;
 use kube_echo::{
     Access, Config, Rate,
@@ -17,7 +16,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite;
 
-use crate::harness::{Client, PATIENCE, Server, config, connect, connect_with, document};
+use crate::harness::{Client, PATIENCE, Server, config, connect, connect_with, document, long};
 
 /// The answer to a plain request.
 async fn get(server: &Server, headers: &str) -> String {
@@ -224,11 +223,6 @@ async fn who_sends_faster_than_its_rate_waits_and_loses_nothing() {
         assert!(delayed(rate) > 0.0 && delayed(rate) == delayed(""), "{rate}");
         server.stop().await;
     }
-}
-
-/// Text that takes so many bytes however it is compressed, and not half as many again if it is not.
-fn long(len: usize) -> String {
-    (0..len.div_ceil(16)).map(|_| bs58::encode(ActorId::random().to_bytes()).into_string()).collect()
 }
 
 #[tokio::test]
