@@ -100,6 +100,8 @@ pub(crate) enum What {
     Heads(Vec<Heads>),
     /// The peer, another KUBE, is to be offered the document.
     Offer(Pending),
+    /// Whoever runs another KUBE deleted the document, or brought it back, at a time in milliseconds since 1970.
+    Decided { deleted: bool, at: u64 },
     /// The peer, another KUBE, does not have the document that it was asked for.
     Unavailable,
     /// The connection has ended.
@@ -159,6 +161,10 @@ struct Actor {
     heads: Vec<ChangeHash>,
     /// Whether it was deleted: then there is nothing, for nobody, and nothing is taken.
     is_deleted: bool,
+    /// When it was last deleted or brought back; 0 when never.
+    decided: u64,
+    /// As of when it is brought back, as soon as there is something of it.
+    revives: Option<u64>,
     replica: Option<(Replica, Counted)>,
     /// Boxed: most documents have one, and a node of the map has room for eleven.
     seats: BTreeMap<u64, Box<Seat>>,
@@ -229,6 +235,8 @@ impl Actor {
             stored: None,
             heads: Vec::new(),
             is_deleted: false,
+            decided: 0,
+            revives: None,
             replica: None,
             seats: BTreeMap::new(),
             is_suspect: false,
@@ -281,9 +289,10 @@ impl Actor {
                 // Tried again with the next connection.
                 What::Offer(_) => {}
                 What::Unavailable => self.declined(&link),
+                What::Decided { deleted, at } => self.hear_decided(link, deleted, at),
                 // What a refused connection sent after is not heard.
                 What::Sync { .. } if link.outbox.is_closed() => {}
-                What::Sync { message, .. } if self.is_deleted => {
+                What::Sync { message, .. } if self.is_deleted && self.revives.is_none() => {
                     if message.has_changes() {
                         self.hub.metrics.refuse("deleted");
                     }
@@ -369,7 +378,7 @@ impl Actor {
 
     fn opened(&mut self, summary: Option<Summary>) {
         let (is_stored, mut summary) = (summary.is_some(), summary.unwrap_or_default());
-        self.is_deleted = summary.deleted;
+        (self.is_deleted, self.decided) = (summary.deleted, summary.decided());
         if self.is_deleted {
             summary.heads.clear();
             self.bury();
@@ -543,6 +552,10 @@ impl Actor {
     async fn save(&mut self, turn: &mut Turn) -> Result<(), Refused> {
         let fresh = &mut turn.fresh[turn.saved..];
         let Some(heads) = turn.heads.clone().filter(|_| !fresh.is_empty()) else { return Ok(()) };
+        if let Some(at) = self.revives.filter(|_| self.is_deleted) {
+            self.commit(Write::Revive { key: self.key.clone(), at }).await?;
+            (self.is_deleted, self.decided, self.revives) = (false, at, None);
+        }
         let changes = fresh.iter().map(|fresh| fresh.changes).sum();
         // A document is adopted only when there is nothing before it.
         let adopted = fresh[0].sealed.take();

@@ -350,6 +350,7 @@ impl<'a, S: Socket> Reader<'a, S> {
                     self.send(document, Input { link, what: What::Unavailable, room: None }).await?;
                 }
             }
+            Inbound::Decided { document, deleted, at } => self.decided(link, document, deleted, at).await?,
             Inbound::Follow { since } => self.follow(&link, since),
             Inbound::Position { position } => {
                 if let Some(kube) = link.kube.as_ref().filter(|kube| kube.may_follow) {
@@ -517,6 +518,7 @@ fn kind(inbound: &Inbound<'_>) -> &'static str {
         Inbound::Peer(_) => "peer",
         Inbound::Follow { .. } => "kube-follow",
         Inbound::Position { .. } => "kube-position",
+        Inbound::Decided { .. } => "kube-decided",
         Inbound::Error(_) => "error",
         Inbound::Leave => "leave",
         Inbound::Unknown(_) => "unknown",

@@ -4,9 +4,12 @@
 //! writes what JavaScript decodes as plain objects: definite lengths, text keys, byte strings without tags.
 //!
 //! # Between two KUBEs
-//! Three things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map with `maxMessage`, the
-//! longest frame that its sender reads: whoever says so understands the rest. `kube-follow {since?}` asks to be offered every document of the space that was stored after a
-//! position of the other's store, or after what the other itself remembers. `kube-position {position}` says that all up to it was offered, and is had.
+//! Some things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map with `maxMessage`,
+//! the longest frame that its sender reads: whoever says so understands the rest. `kube-follow {since?}` asks to be offered
+//! every document of the space that was stored after a position of the other's store, or after what the other itself
+//! remembers. `kube-position {position}` says that all up to it was offered, and is had. `kube-decided {documentId, deleted,
+//! at}` says that whoever runs a KUBE deleted a document at a time (ms since 1970, UTC), or brought it back: of two decisions
+//! the later counts. A deletion is answered with `doc-unavailable` once it is done.
 mod cbor;
 
 use std::{fmt, str::FromStr};
@@ -107,6 +110,15 @@ pub enum Inbound<'a> {
     Position {
         /// The position.
         position: u64,
+    },
+    /// A document was deleted or brought back at another KUBE.
+    Decided {
+        /// The document.
+        document: DocumentId,
+        /// Whether it was deleted.
+        deleted: bool,
+        /// When, in milliseconds since 1970 (UTC).
+        at: u64,
     },
     /// Something is refused: why, in words.
     Error(&'a str),
@@ -265,6 +277,11 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
         }
         "kube-follow" => Inbound::Follow { since: fields.has("since").then(|| fields.integer("since")).transpose()? },
         "kube-position" => Inbound::Position { position: fields.integer("position")? },
+        "kube-decided" => Inbound::Decided {
+            document: fields.document()?,
+            deleted: fields.flag("deleted")?,
+            at: fields.integer("at")?,
+        },
         "error" => Inbound::Error(fields.text("message").unwrap_or_default()),
         "leave" => Inbound::Leave,
         unknown => Inbound::Unknown(unknown),
@@ -322,6 +339,15 @@ pub fn follow(sender: &str, target: &str, since: Option<u64>) -> Bytes {
 /// Encodes that another KUBE has all that we stored up to a position.
 pub fn position(sender: &str, target: &str, position: u64) -> Bytes {
     Frame::new("kube-position", 4, sender, target).with("position", |e| integer(e, position)).done()
+}
+
+/// Encodes that a document was deleted or brought back at some time.
+pub fn decided(sender: &str, target: &str, document: DocumentId, deleted: bool, at: u64) -> Bytes {
+    Frame::new("kube-decided", 6, sender, target)
+        .document(document)
+        .with("deleted", |e| e.bool(deleted)?.ok())
+        .with("at", |e| integer(e, at))
+        .done()
 }
 
 /// Encodes a sync message about a document.

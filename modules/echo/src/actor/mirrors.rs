@@ -3,10 +3,12 @@ use std::{collections::BTreeSet, mem, sync::Arc};
 
 use bytesize::ByteSize;
 
-use super::{Actor, Seat};
+use super::{Actor, Order, Seat};
 use crate::{
     follow::Pending,
+    refused::Refused,
     socket::{Kube, Link},
+    store::Write,
     wire,
 };
 
@@ -16,18 +18,53 @@ impl Actor {
         if self.is_left_out(link) {
             return pending.left_out();
         }
+        let document = self.key.document;
+        if self.decided > 0 {
+            self.hub.metrics.sent.with_label_values(&["kube-decided"]).inc();
+            link.outbox.push(wire::decided(&self.hub.peer, &link.peer, document, self.is_deleted, self.decided));
+        }
         let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link).into());
-        if self.heads.is_empty() || seat.peer.is_level(&self.heads) {
+        if !self.is_deleted && (self.heads.is_empty() || seat.peer.is_level(&self.heads)) {
             return pending.had();
         }
-        if let Some(message) = seat.peer.offer(&self.heads) {
+        if !self.is_deleted
+            && let Some(message) = seat.peer.offer(&self.heads)
+        {
             self.hub.metrics.sent.with_label_values(&["sync"]).inc();
-            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &message.encode()));
+            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, document, &message.encode()));
         }
         // What was offered before is offered anew with this.
         if let Some(before) = seat.pending.replace(pending) {
             before.had();
         }
+    }
+
+    /// Hears what whoever runs another KUBE decided: what comes next from there of a document that was brought back is taken;
+    /// the rest is done after this turn.
+    pub(super) fn hear_decided(&mut self, link: Arc<Link>, deleted: bool, at: u64) {
+        if !deleted && self.is_deleted && at > self.decided {
+            self.revives = Some(at);
+        } else {
+            self.orders.push(Order::Follow { link, deleted, at });
+        }
+    }
+
+    /// Does as was decided elsewhere, if nothing later was decided here.
+    pub(super) async fn follow_decision(&mut self, link: &Link, deleted: bool, at: u64) -> Result<(), Refused> {
+        self.open().await?;
+        if at > self.decided && !self.is_deleted {
+            if deleted {
+                tracing::info!(document = %self.key.document, peer = link.peer, "deleted, as at another KUBE");
+                self.delete_at(at).await?;
+            } else if self.sizes().is_stored {
+                self.commit(Write::Revive { key: self.key.clone(), at }).await?;
+                self.decided = at;
+            }
+        }
+        if deleted {
+            self.tell_unavailable(link);
+        }
+        Ok(())
     }
 
     /// Whether the document is known to be longer than the other KUBE reads.

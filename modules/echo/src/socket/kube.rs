@@ -189,6 +189,24 @@ impl<S: Socket> Reader<'_, S> {
         self.send(document, Input { link, what: What::Offer(pending), room: None }).await
     }
 
+    /// Takes the news that a document was deleted at another KUBE, or brought back: from who is trusted to mirror.
+    pub(super) async fn decided(
+        &mut self,
+        link: Arc<Link>,
+        document: DocumentId,
+        deleted: bool,
+        at: u64,
+    ) -> Result<(), Refused> {
+        if link.kube.as_ref().is_some_and(|kube| kube.may_follow) {
+            return self.send(document, Input { link, what: What::Decided { deleted, at }, room: None }).await;
+        }
+        if deleted && link.kube.is_some() {
+            // It goes on with the others.
+            self.outbox.push(wire::doc_unavailable(&self.hub.peer, &link.peer, document));
+        }
+        Ok(())
+    }
+
     /// Takes an `error`; `false` when the connection is to end with it.
     ///
     /// A client that says so is about to close. A KUBE may speak of one document, and closes itself if there is no more.

@@ -308,10 +308,10 @@ impl Reader<'_> {
     /// The number of a document, and what is known of it unless that is damaged.
     fn entry(&self, key: &Key) -> Result<Option<(i64, Option<Summary>)>, Fault> {
         let mut query = self.0.prepare_cached(
-            "SELECT deleted, next, since, snapshot, tail, changes, changed, heads, documents.sum, documents.id FROM documents
+            "SELECT deleted, next, since, snapshot, tail, changes, changed, revived, heads, documents.sum, documents.id FROM documents
              JOIN spaces ON spaces.id = documents.space WHERE name = ? AND document = ?",
         )?;
-        let row = |row: &Row<'_>| Ok((row.get(9)?, summary(row)?));
+        let row = |row: &Row<'_>| Ok((row.get(10)?, summary(row)?));
         Ok(query.query_row(params![&*key.space, key.document.0], row).optional()?)
     }
 
@@ -376,9 +376,10 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Option<Summary>> {
         tail: number(4)?,
         changes: number(5)?,
         changed: number(6)?,
-        heads: row.get_ref(7)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
+        revived: number(7)?,
+        heads: row.get_ref(8)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
     };
-    let matches = row.get::<_, u32>(8)? == summary.sum();
+    let matches = row.get::<_, u32>(9)? == summary.sum();
     Ok(matches.then_some(summary))
 }
 
@@ -391,8 +392,8 @@ impl Summary {
     /// The checksum of its entry.
     fn sum(&self) -> u32 {
         let mut sum = crc32fast::Hasher::new();
-        let Self { deleted, next, since, snapshot, tail, changes, changed, heads } = self;
-        for number in [u64::from(*deleted), *next, *since, *snapshot, *tail, *changes, *changed] {
+        let Self { deleted, next, since, snapshot, tail, changes, changed, revived, heads } = self;
+        for number in [u64::from(*deleted), *next, *since, *snapshot, *tail, *changes, *changed, *revived] {
             sum.update(&number.to_le_bytes());
         }
         for head in heads {
@@ -475,23 +476,23 @@ fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64
             is_known = summary.is_some();
             (id, summary.unwrap_or_default())
         }),
-        Write::Append { key, .. } | Write::Compact { key, .. } | Write::Revive { key } => reader.document(key)?,
+        Write::Append { key, .. } | Write::Compact { key, .. } | Write::Revive { key, .. } => reader.document(key)?,
     };
     let (id, mut summary) = match (found, write) {
-        (Some((id, summary)), Write::Revive { .. }) if summary.deleted => (id, summary),
+        (Some(found), Write::Revive { .. }) => found,
         // The tombstone rule.
         (Some((_, Summary { deleted: true, .. })), _) => return Ok(Some(0)),
         (Some((_, summary)), Write::Compact { before, .. }) if *before < summary.since => return Ok(Some(0)),
-        (_, Write::Revive { .. }) => return Ok(Some(0)),
         (Some(found), _) => found,
-        (None, Write::Append { key, .. }) => {
+        (None, Write::Append { key, .. } | Write::Delete { key, .. }) => {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO documents (space, document, deleted, next, since, snapshot, tail, changes, changed, heads, sum)
-                 VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, x'', 0)",
+                "INSERT INTO documents
+                 (space, document, deleted, next, since, snapshot, tail, changes, changed, revived, heads, sum)
+                 VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, x'', 0)",
             )?;
             (insert.insert(params![space, key.document.0])?, Summary::default())
         }
-        (None, Write::Compact { .. } | Write::SetAside { .. } | Write::Delete { .. }) => return Ok(Some(0)),
+        (None, Write::Compact { .. } | Write::SetAside { .. } | Write::Revive { .. }) => return Ok(Some(0)),
     };
     let before = summary.bytes();
     let clear = |tables: &[&str]| -> Result<(), Fault> {
@@ -537,9 +538,12 @@ fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64
             summary = Summary { deleted: true, next, since: next + 1, changed: *at, heads, ..Summary::default() };
             None
         }
-        Write::Revive { .. } => {
-            let Summary { next, since, .. } = summary;
-            summary = Summary { next, since, ..Summary::default() };
+        Write::Revive { at, .. } => {
+            if summary.deleted {
+                let Summary { next, since, .. } = summary;
+                summary = Summary { next, since, ..Summary::default() };
+            }
+            summary.revived = *at;
             None
         }
     };
@@ -552,18 +556,31 @@ fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64
     summary.next += 1;
     let heads: Vec<u8> = summary.heads.iter().flat_map(|head| head.0).collect();
     let mut update = transaction.prepare_cached(
-        "UPDATE documents SET deleted = ?, next = ?, since = ?, snapshot = ?, tail = ?, changes = ?, changed = ?, heads = ?, sum = ?,
+        "UPDATE documents SET deleted = ?, next = ?, since = ?, snapshot = ?, tail = ?, changes = ?, changed = ?, revived = ?, heads = ?, sum = ?,
          position = coalesce(?, position) WHERE id = ?",
     )?;
-    let Summary { next, since, snapshot, tail, changes, changed, .. } = summary;
-    let [next, since, size, tail, changes, changed] =
-        [next, since, snapshot, tail, changes, changed].map(u64::cast_signed);
-    let moved = matches!(write, Write::Append { .. } | Write::SetAside { .. }).then(|| {
+    let Summary { next, since, snapshot, tail, changes, changed, revived, .. } = summary;
+    let [next, since, size, tail, changes, changed, revived] =
+        [next, since, snapshot, tail, changes, changed, revived].map(u64::cast_signed);
+    let moved = matches!(write, Write::Append { .. } | Write::SetAside { .. } | Write::Delete { .. }).then(|| {
         *position += 1;
         *position
     });
     let sum = summary.sum();
-    update.execute(params![summary.deleted, next, since, size, tail, changes, changed, heads, sum, moved, id])?;
+    update.execute(params![
+        summary.deleted,
+        next,
+        since,
+        size,
+        tail,
+        changes,
+        changed,
+        revived,
+        heads,
+        sum,
+        moved,
+        id
+    ])?;
     Ok(is_known.then(|| summary.bytes() - before))
 }
 

@@ -4,7 +4,7 @@ use minicbor::{Decoder, data::Type};
 use super::{DocumentId, Error, MAX_DEPTH, MAX_ID, MAX_LIST, RemoteHeads};
 
 /// Every key that has a meaning here, in any frame.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "type",
     "senderId",
     "documentId",
@@ -24,6 +24,8 @@ const KEYS: [&str; 19] = [
     "maxMessage",
     "since",
     "position",
+    "deleted",
+    "at",
 ];
 
 /// A byte string that JavaScript wrote as a `Uint8Array` (RFC 8746, section 2.1).

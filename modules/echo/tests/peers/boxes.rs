@@ -487,32 +487,101 @@ async fn many_documents_are_brought_along_without_all_being_open() {
     one.stop().await;
 }
 
+fn key(number: u8) -> Key {
+    Key { space: OPEN_SPACE.into(), document: document(number) }
+}
+
+/// Waits until a server has no document of this number, and does not give it either.
+async fn gone(server: &Server, number: u8) {
+    server.until("the deletion", |server| server.metric("kube_echo_deleted_total", "") >= 1.0).await;
+    let mut reader = Client::join(server, "reader").await;
+    reader.request(document(number)).await;
+    reader.until("unavailable", |reader| reader.copies[&document(number)].is_unavailable).await;
+    assert!(server.handle.find(document(number)).await.unwrap().is_empty());
+}
+
 #[tokio::test]
-async fn what_is_deleted_in_one_box_is_not_brought_back_by_the_other_and_holds_nothing_up() {
+async fn what_is_deleted_in_one_box_is_deleted_in_the_other_and_what_is_brought_back_is_back_in_both() {
     let Pair { folders: _folders, one, other } = Pair::start().await;
     create(&one, "alice", 1..3).await.leave().await;
     stored(&other, 2.0).await;
-    let key = Key { space: OPEN_SPACE.into(), document: document(1) };
-    one.handle.delete(key.clone()).await.unwrap();
-    // The other keeps it, and offers what is new of it.
     let mut bob = Client::join(&other, "bob").await;
+    bob.request(document(1)).await;
+    bob.until_has(document(1), "alice").await;
+    let file = other.handle.export(key(1)).await.unwrap();
+    one.handle.delete(key(1)).await.unwrap();
+    bob.until("unavailable", |bob| bob.copies[&document(1)].is_unavailable).await;
+    gone(&one, 1).await;
+    gone(&other, 1).await;
+    // Who still has it brings it back in neither, and all else goes on.
+    bob.put(document(1), "bob").await;
+    other.until("a refusal", |other| other.refused("deleted") >= 1.0).await;
+    create(&other, "carol", 3..4).await.leave().await;
+    has(&one, "carol", 3..4).await;
+    for server in [&one, &other] {
+        server.until("nothing is behind", |server| server.metric("kube_echo_peer_documents_behind", "") == 0.0).await;
+        assert!(server.handle.find(document(1)).await.unwrap().is_empty());
+    }
+    // What brings it back in one does so in the other; and the other may delete it again.
+    assert_eq!(one.handle.import(key(1), file).await.unwrap().changes, 1);
+    stored(&other, 4.0).await;
+    has(&other, "alice", 1..2).await;
+    other.handle.delete(key(1)).await.unwrap();
+    one.until("deleted again", |one| one.metric("kube_echo_deleted_total", "") == 2.0).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_while_a_box_was_away_is_deleted_there_whatever_it_has_made_of_it() {
+    let Pair { folders, one, other } = Pair::start().await;
+    create(&one, "alice", 1..4).await.leave().await;
+    stored(&other, 3.0).await;
+    marked(&one, &other).await;
+    // The other is deleted from and written to, while the one is away.
+    one.stop().await;
+    for number in [1, 2] {
+        other.handle.delete(key(number)).await.unwrap();
+    }
+    let (address, tokens) = (other.address, other.tokens.clone());
+    other.stop().await;
+    let mut one = Server::start(&config(folders[0].path())).await;
+    let mut bob = Client::join(&one, "bob").await;
     bob.request(document(1)).await;
     bob.until_has(document(1), "alice").await;
     bob.put(document(1), "bob").await;
     bob.until_stored(document(1)).await;
-    create(&other, "carol", 3..4).await.leave().await;
-    has(&one, "carol", 3..4).await;
-    other.until("nothing is behind", |other| other.metric("kube_echo_peer_documents_behind", "") == 0.0).await;
-    let mut dave = Client::join(&one, "dave").await;
-    dave.request(document(1)).await;
-    dave.until("unavailable", |dave| dave.copies[&document(1)].is_unavailable).await;
-    assert!(one.handle.find(document(1)).await.unwrap().is_empty());
-    // What brings it back here reaches the other, and what that has meanwhile comes along.
-    let file = other.handle.export(key.clone()).await.unwrap();
-    assert_eq!(one.handle.import(key, file).await.unwrap().changes, 2);
-    bob.put(document(1), "again").await;
-    bob.until_stored(document(1)).await;
-    one.until("the change", |one| one.metric("kube_echo_changes_stored_total", "") == 6.0).await;
+    // Deleted here too, and later brought back: that counts.
+    let file = one.handle.export(key(2)).await.unwrap();
+    one.handle.delete(key(2)).await.unwrap();
+    one.handle.import(key(2), file).await.unwrap();
+
+    let other = Server::start_at(&config(folders[1].path()), tokens, address).await;
+    one.reload(naming(folders[0].path(), address));
+    connected(&one).await;
+    bob.until("unavailable", |bob| bob.copies[&document(1)].is_unavailable).await;
+    gone(&one, 1).await;
+    stored(&other, 1.0).await;
+    has(&other, "alice", 2..4).await;
+    has(&one, "alice", 2..4).await;
     one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_mirror_deletes_nothing_elsewhere() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let other = Server::start(&config(folders[1].path())).await;
+    let mut config = naming(folders[0].path(), other.address);
+    config.peers.get_mut("other").unwrap().token_file = None;
+    let one = Server::start(&config).await;
+    connected(&one).await;
+    create(&one, "alice", 1..2).await.leave().await;
+    stored(&other, 1.0).await;
+    one.handle.delete(key(1)).await.unwrap();
+    had(&one, 2.0).await;
+    assert_eq!(other.handle.find(document(1)).await.unwrap().len(), 1);
+    one.stop().await;
+    has(&other, "alice", 1..2).await;
     other.stop().await;
 }

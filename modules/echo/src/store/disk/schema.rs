@@ -9,7 +9,7 @@ pub(super) const SCHEMA: &str = "
     CREATE TABLE documents (
         id INTEGER PRIMARY KEY, space INTEGER NOT NULL, document BLOB NOT NULL, deleted INTEGER NOT NULL,
         next INTEGER NOT NULL, since INTEGER NOT NULL, snapshot INTEGER NOT NULL, tail INTEGER NOT NULL,
-        changes INTEGER NOT NULL, changed INTEGER NOT NULL, heads BLOB NOT NULL, sum INTEGER NOT NULL,
+        changes INTEGER NOT NULL, changed INTEGER NOT NULL, revived INTEGER NOT NULL, heads BLOB NOT NULL, sum INTEGER NOT NULL,
         position INTEGER NOT NULL DEFAULT 0,
         UNIQUE (space, document)
     ) STRICT;

@@ -260,6 +260,9 @@ fn of_a_deleted_document_a_tombstone_stays_until_it_is_revived() {
     disk.commit(&[append(&key(1), b"one", 1), append(&key(2), b"other", 9)]).unwrap();
     let read = disk.summary(&key(1)).unwrap().unwrap().next;
     disk.commit(&[Write::Delete { key: key(1), at: 7 }, Write::Delete { key: key(3), at: 7 }]).unwrap();
+    // Others hear of it where they left off.
+    let told: Vec<_> = disk.after(OPEN_SPACE, 2, 9).unwrap().iter().map(|(_, document)| document.0[0]).collect();
+    assert_eq!(told, [1, 3]);
 
     let heads = vec![ChangeHash([1; 32])];
     let tombstone = Summary { deleted: true, next: 2, since: 2, changed: 7, heads, ..Summary::default() };
@@ -274,16 +277,18 @@ fn of_a_deleted_document_a_tombstone_stays_until_it_is_revived() {
     assert_eq!(disk.summary(&key(1)).unwrap(), Some(tombstone.clone()));
     assert_eq!(disk.read(&key(1)).unwrap(), Some(Stored { summary: tombstone, chunks: Vec::new() }));
     assert_eq!((disk.recent(&key(1)).unwrap(), disk.rows(&key(1)).unwrap()), (None, None));
-    assert_eq!(disk.summary(&key(3)).unwrap(), None, "of what never was nothing stays");
+    let never = disk.summary(&key(3)).unwrap().unwrap();
+    assert_eq!((never.deleted, never.decided()), (true, 7), "what another KUBE deleted does not come here either");
     assert_eq!(disk.list(None, None, 9).unwrap().len(), 1);
     assert!(disk.find(key(1).document).unwrap().is_empty());
 
-    disk.commit(&[Write::Revive { key: key(1) }, append(&key(1), b"new", 3), compact(&sealed)]).unwrap();
+    disk.commit(&[Write::Revive { key: key(1), at: 9 }, append(&key(1), b"new", 3), compact(&sealed)]).unwrap();
     assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"new"]);
     assert_eq!(disk.list(None, None, 9).unwrap().len(), 2);
     // Of a living document nothing is lost by it.
-    disk.commit(&[Write::Revive { key: key(1) }]).unwrap();
-    assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"new"]);
+    disk.commit(&[Write::Revive { key: key(1), at: 11 }]).unwrap();
+    let stored = disk.read(&key(1)).unwrap().unwrap();
+    assert_eq!((stored.chunks, stored.summary.decided()), (vec![b"new".to_vec()], 11));
 }
 
 #[test]
@@ -377,7 +382,7 @@ fn any_write() -> impl Strategy<Value = Write> {
                 aside: vec![(ChangeHash([1; 32]), vec![1; len].into())],
             },
             2 => Write::Delete { key, at: 1 },
-            3 => Write::Revive { key },
+            3 => Write::Revive { key, at: 1 },
             _ => append(&key, &vec![1; len], 1),
         }
     })
