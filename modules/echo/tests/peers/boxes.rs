@@ -585,3 +585,45 @@ async fn who_may_not_mirror_deletes_nothing_elsewhere() {
     has(&other, "alice", 1..2).await;
     other.stop().await;
 }
+
+/// Puts the files of a folder into another, in place of what is there.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::remove_dir_all(to).ok();
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_box_that_comes_back_from_a_backup_gets_what_it_lost_and_what_it_makes_is_not_missed() {
+    let pair = Pair::start().await;
+    let (safe, data) = (tempfile::tempdir().unwrap(), pair.folders[1].path().join("echo"));
+    let backup = safe.path().join("echo");
+    create(&pair.other, "alice", 0..5).await.leave().await;
+    stored(&pair.one, 5.0).await;
+    marked(&pair.other, &pair.one).await;
+    let pair = pair.outage(async |_| copy_folder(&data, &backup)).await;
+
+    // Both go on, and remember how far they are.
+    let positions = |server: &Server| server.metric("kube_echo_received_frames_total", "kube-position");
+    let before = positions(&pair.one);
+    create(&pair.other, "bob", 5..10).await.leave().await;
+    stored(&pair.one, 10.0).await;
+    pair.other.handle.delete(key(0)).await.unwrap();
+    gone(&pair.one, 0).await;
+    pair.other.until("no more to mark", |other| other.metric("kube_echo_peer_documents_behind", "") == 0.0).await;
+    pair.one.until("a mark", |one| positions(one) > before).await;
+
+    // What the other makes now has places in its order that it gave to something else before.
+    let pair = pair.outage(async |_| copy_folder(&backup, &data)).await;
+    create(&pair.other, "carol", 20..25).await.leave().await;
+    stored(&pair.one, 15.0).await;
+    stored(&pair.other, 10.0).await;
+    gone(&pair.other, 0).await;
+    has(&pair.other, "bob", 5..10).await;
+    pair.other.stop().await;
+    has(&pair.one, "carol", 20..25).await;
+    pair.one.stop().await;
+}
