@@ -15,7 +15,7 @@ use crate::{
     Shared,
     actor::{self, Mail},
     config::Config,
-    gossip,
+    gossip::{self, Wanted},
     metrics::Metrics,
     mirror::Seen,
     ports::Gatekeeper,
@@ -55,6 +55,8 @@ pub(crate) struct Hub {
     pub(crate) compactions: mpsc::Sender<Key>,
     /// Room for what is remembered of the heads that others have stored, in bytes.
     pub(crate) gossip: Arc<Semaphore>,
+    /// What other KUBEs are asked to tell of.
+    pub(crate) wanted: Wanted,
     /// The connections to other KUBEs that mirror a space.
     pub(crate) mirrors: watch::Sender<Vec<Arc<Link>>>,
     /// How those that the config names were, the last time.
@@ -111,6 +113,7 @@ impl Hub {
             heavy: Arc::new(Semaphore::new(HEAVY)),
             compactions,
             gossip: Arc::new(Semaphore::new(gossip::ROOM)),
+            wanted: Wanted::default(),
             mirrors: watch::Sender::default(),
             seen: Seen::default(),
             admitted: Arc::default(),

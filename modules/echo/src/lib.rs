@@ -45,7 +45,6 @@
 //! # What it deliberately does not do
 //! - It asks no client for a document that the client did not announce itself: whoever knows a document's id may have the
 //!   document, so ids are not told around. They are told to the KUBEs that the config names, and to those with a token for it.
-//! - It passes on the heads that clients have stored to clients of its own, not to other KUBEs.
 //! - It knows no token and no app: what a token allows it asks its [`Gatekeeper`], and which pages sync without one it is
 //!   told. The EDGE wire is not in this version.
 mod actor;

@@ -97,6 +97,11 @@ impl Account {
         Self { space, tallies }
     }
 
+    /// The space.
+    pub(crate) fn space(&self) -> &Arc<str> {
+        &self.space
+    }
+
     /// Why `len` bytes for a document are not taken now, in milliseconds since 1970, if they are not; `used` says what a space has.
     pub(crate) fn refuses(
         &self,

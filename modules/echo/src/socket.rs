@@ -1,4 +1,5 @@
 //! One connection: its frames in, its frames out, and when it ends.
+mod gossip;
 mod kube;
 mod quota;
 
@@ -359,15 +360,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             }
             Inbound::Error(text) => return Ok(self.hear_error(&link, text)),
             Inbound::Leave => return Ok(false),
-            Inbound::RemoteSubscriptionChange { add, remove } => {
-                link.subscriptions.remove(&remove);
-                let added: Arc<[_]> = link.subscriptions.add(&add, &self.hub.gossip).into();
-                if !added.is_empty() {
-                    // It is as if each document were sent to.
-                    (0..self.doors.len()).for_each(|_| self.pace(0));
-                    self.doors.tell(&link, || What::Subscribed(Arc::clone(&added))).await;
-                }
-            }
+            Inbound::RemoteSubscriptionChange { add, remove } => self.subscribe(&link, &add, &remove).await,
             Inbound::RemoteHeadsChanged { document, heads } => {
                 // As with what is ephemeral: only who has the document open is heard.
                 let heads: Vec<_> = heads.iter().filter_map(Heads::read).collect();
@@ -438,6 +431,7 @@ impl<'a, S: Socket> Reader<'a, S> {
         self.outbox.close(why);
         self.listed = None;
         if let Some((link, _)) = &self.joined {
+            gossip::want(self.hub, link, &[], &link.subscriptions.take());
             self.doors.close(link).await;
         }
         let refusal = self.outbox.refusal();

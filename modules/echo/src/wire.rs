@@ -394,6 +394,18 @@ pub fn remote_heads_changed(sender: &str, target: &str, document: DocumentId, he
         .done()
 }
 
+/// Encodes which storages we want to hear of from now on, and which no longer.
+pub fn remote_subscription_change(sender: &str, target: &str, add: &[&str], remove: &[&str]) -> Bytes {
+    let list = |encoder: &mut Encoder, ids: &[&str]| {
+        encoder.array(ids.len() as u64)?;
+        ids.iter().try_for_each(|id| encoder.str(id)?.ok())
+    };
+    Frame::new("remote-subscription-change", 5, sender, target)
+        .with("add", |e| list(e, add))
+        .with("remove", |e| list(e, remove))
+        .done()
+}
+
 /// Encodes why the connection is about to be closed.
 pub fn error(sender: &str, target: &str, message: &str) -> Bytes {
     Frame::new("error", 4, sender, target).text("message", message).done()

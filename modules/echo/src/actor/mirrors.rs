@@ -1,5 +1,9 @@
 //! What is particular to peers of a document that are other KUBEs.
-use std::{collections::BTreeSet, mem, sync::Arc};
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    mem,
+    sync::Arc,
+};
 
 use bytesize::ByteSize;
 
@@ -23,7 +27,11 @@ impl Actor {
             self.hub.metrics.sent.with_label_values(&["kube-decided"]).inc();
             link.outbox.push(wire::decided(&self.hub.peer, &link.peer, document, self.is_deleted, self.decided));
         }
-        let seat = self.seats.entry(link.id).or_insert_with(|| Seat::new(link).into());
+        if let Entry::Vacant(place) = self.seats.entry(link.id) {
+            place.insert(Seat::new(link).into());
+            self.subscribed(link, None);
+        }
+        let Some(seat) = self.seats.get_mut(&link.id) else { return };
         if !self.is_deleted && (self.heads.is_empty() || seat.peer.is_level(&self.heads)) {
             return pending.had();
         }

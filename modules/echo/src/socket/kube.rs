@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Link, Reader, Socket, bytes, refuse};
+use super::{Link, Reader, Socket, bytes, gossip, refuse};
 use crate::{
     actor::{Input, Mail, What},
     admission::Credentials,
@@ -163,6 +163,9 @@ impl<S: Socket> Reader<'_, S> {
         });
         if let Some(kube) = link.kube.clone() {
             self.listed = kube.may_follow.then(|| Listed::new(self.hub, &link));
+            if kube.may_follow {
+                gossip::ask_for_all(self.hub, &link);
+            }
             if grant.may_write {
                 self.hub.cx.spawn(follow::ask(Arc::clone(self.hub), Arc::clone(&link), kube));
             }

@@ -117,6 +117,11 @@ fn what_is_encoded_is_decoded_again() {
         decode(&remote_heads_changed("me", "you", ID, &heads)),
         Ok(Inbound::RemoteHeadsChanged { document: ID, heads })
     );
+    let (add, remove) = (vec!["one", "two"], vec!["three"]);
+    assert_eq!(
+        decode(&remote_subscription_change("me", "you", &add, &remove)),
+        Ok(Inbound::RemoteSubscriptionChange { add, remove })
+    );
     for kube in [None, Some(64 << 20), Some(1 << 40)] {
         let answer = Answer { sender: "me", storage_id: Some("storage"), kube };
         assert_eq!(decode(&peer("me", "you", "storage", kube)), Ok(Inbound::Peer(answer)));

@@ -487,6 +487,38 @@ async fn many_documents_are_brought_along_without_all_being_open() {
     one.stop().await;
 }
 
+#[tokio::test]
+async fn clients_of_two_boxes_hear_of_each_others_heads() {
+    let Pair { folders: _folders, one, other } = Pair::start().await;
+    let mut bob = Client::join_storing(&other, "bob", "of-bob").await;
+    bob.create(document(1), "first").await;
+    bob.until_stored(document(1)).await;
+    stored(&one, 1.0).await;
+    let mut alice = Client::join(&one, "alice").await;
+    alice.request(document(1)).await;
+    alice.until_has(document(1), "first").await;
+    alice.subscribe("of-bob").await;
+    bob.put(document(1), "second").await;
+    bob.until_stored(document(1)).await;
+    let written = |bob: &Client| {
+        let heads = bob.heads(document(1));
+        heads.iter().map(|head| bs58::encode(head.0).with_check().into_string()).collect::<Vec<_>>()
+    };
+    loop {
+        let (id, storage_id, heads) = alice.heads_of_others().await;
+        assert_eq!((id, &*storage_id), (document(1), "of-bob"));
+        if heads == written(&bob) {
+            break;
+        }
+    }
+    // Nobody wants it any more, and the other is told.
+    alice.leave().await;
+    let changes = |server: &Server| server.metric("kube_echo_received_frames_total", "remote-subscription-change");
+    other.until("no more wanted", |other| changes(other) == 2.0).await;
+    one.stop().await;
+    other.stop().await;
+}
+
 fn key(number: u8) -> Key {
     Key { space: OPEN_SPACE.into(), document: document(number) }
 }
