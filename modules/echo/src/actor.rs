@@ -1,6 +1,7 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
 mod heads;
+mod mail;
 mod mirrors;
 mod orders;
 mod past;
@@ -14,11 +15,7 @@ use std::{
 };
 
 use automerge::ChangeHash;
-use bytes::Bytes;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use self::{
     heads::Gossip,
@@ -29,17 +26,19 @@ use crate::{
     documents::Task,
     ephemeral::Sessions,
     follow::Pending,
-    gossip::Heads,
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
+    quota::Brought,
     refused::Refused,
     replica::{Replica, Sender},
     socket::Link,
     store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
+    wire,
 };
 
 pub(crate) use self::{
+    mail::{Ephemeral, Input, Mail, What},
     orders::{Answer, Order},
     past::Past,
 };
@@ -50,65 +49,6 @@ const BATCH: usize = 32;
 const HEAVY: u64 = 32 << 10;
 /// How often peers that had no room are looked at.
 const BEHIND: Duration = Duration::from_millis(100);
-
-/// What a document is sent.
-pub(crate) enum Mail {
-    /// Something from a connection.
-    Input(Box<Input>),
-    /// The news that its changes cannot all be joined.
-    Suspect,
-    /// Something from whoever runs this peer.
-    Order(Box<Order>),
-}
-
-impl Mail {
-    /// Whether it comes from a peer that asks for a document of which it has nothing.
-    fn wants_all(&self) -> bool {
-        let Self::Input(input) = self else { return false };
-        matches!(&input.what, What::Sync { message, request: true } if message.head.heads.is_empty())
-    }
-}
-
-/// What a connection sends to a document.
-pub(crate) struct Input {
-    /// Where it came from, and answers go.
-    pub(crate) link: Arc<Link>,
-    /// What it is.
-    pub(crate) what: What,
-    /// Its place among the messages of the connection that wait, free again when it is dropped.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
-}
-
-/// What a connection sends to a document.
-pub(crate) enum What {
-    /// A sync message that the reader has checked.
-    Sync {
-        /// The message.
-        message: intake::Message,
-        /// Whether the peer waits for the document or the news that nobody has it.
-        request: bool,
-    },
-    /// Something to pass on.
-    Ephemeral(Ephemeral),
-    /// The peer wants to hear of these storage ids too.
-    Subscribed(Arc<[Arc<str>]>),
-    /// The peer knows what others have stored.
-    Heads(Vec<Heads>),
-    /// The peer, another KUBE, is to be offered the document.
-    Offer(Pending),
-    /// The peer, another KUBE, does not have the document that it was asked for.
-    Unavailable,
-    /// The connection has ended.
-    Left,
-}
-
-/// A message to pass on to whoever has the document open.
-pub(crate) struct Ephemeral {
-    pub(crate) sender: String,
-    pub(crate) session: String,
-    pub(crate) count: u64,
-    pub(crate) data: Bytes,
-}
 
 /// Serves a document until there is nothing to do.
 ///
@@ -149,6 +89,10 @@ pub(crate) struct Actor {
     heads: Vec<ChangeHash>,
     /// Whether it was deleted: then there is nothing, for nobody, and nothing is taken.
     is_deleted: bool,
+    /// When it was last deleted or brought back; 0 when never.
+    decided: u64,
+    /// As of when it is brought back, as soon as there is something of it.
+    revives: Option<u64>,
     /// Boxed: most documents are at rest, without one.
     replica: Option<Box<(Replica, Counted)>>,
     /// Boxed: most documents have one, and a node of the map has room for eleven.
@@ -200,6 +144,8 @@ struct Seat {
 struct Turn {
     /// What is new, in an order in which it can be loaded.
     fresh: Vec<Fresh>,
+    /// Who brought how many bytes of what is not on disk yet.
+    brought: Brought,
     /// How many of it are on disk.
     saved: usize,
     /// The heads with what is new, if anything is.
@@ -219,6 +165,8 @@ impl Actor {
             stored: None,
             heads: Vec::new(),
             is_deleted: false,
+            decided: 0,
+            revives: None,
             replica: None,
             seats: BTreeMap::new(),
             is_suspect: false,
@@ -263,6 +211,7 @@ impl Actor {
                         known.0.forget(link.id);
                     }
                 }
+                What::Again => self.ask_again(&link),
                 What::Ephemeral(message) => self.relay(&link, &message),
                 What::Subscribed(added) => self.subscribed(&link, Some(&added)),
                 What::Heads(heads) => self.heard(&link, &heads),
@@ -270,9 +219,10 @@ impl Actor {
                 // Tried again with the next connection.
                 What::Offer(_) => {}
                 What::Unavailable => self.declined(&link),
+                What::Decided { deleted, at } => self.hear_decided(link, deleted, at),
                 // What a refused connection sent after is not heard.
                 What::Sync { .. } if link.outbox.is_closed() => {}
-                What::Sync { message, .. } if self.is_deleted => {
+                What::Sync { message, .. } if self.is_deleted && self.revives.is_none() => {
                     if message.has_changes() {
                         self.hub.metrics.refuse("deleted");
                     }
@@ -327,6 +277,15 @@ impl Actor {
         }
     }
 
+    /// Has a peer send again what it was refused.
+    fn ask_again(&mut self, link: &Link) {
+        let Some(seat) = self.seats.get_mut(&link.id) else { return };
+        if let Some(message) = seat.peer.again(&self.heads) {
+            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &message.encode()));
+        }
+    }
+
     fn refuse(&mut self, link: &Link, refused: &Refused) {
         link.refuse(&self.hub, refused);
         self.seats.remove(&link.id);
@@ -353,7 +312,7 @@ impl Actor {
 
     fn opened(&mut self, summary: Option<Summary>) {
         let (is_stored, mut summary) = (summary.is_some(), summary.unwrap_or_default());
-        self.is_deleted = summary.deleted;
+        (self.is_deleted, self.decided) = (summary.deleted, summary.decided());
         if self.is_deleted {
             summary.heads.clear();
             self.bury();
@@ -437,6 +396,7 @@ impl Actor {
         let (fresh, peer, ours) = self.work(len, work).await?;
         let fresh = fresh?;
         if !fresh.is_empty() {
+            turn.brought.add(&link.account, fresh.iter().map(|fresh| fresh.bytes.len() as u64).sum());
             turn.fresh.extend(fresh);
             turn.heads = Some(ours);
         }
@@ -523,6 +483,10 @@ impl Actor {
     async fn save(&mut self, turn: &mut Turn) -> Result<(), Refused> {
         let fresh = &mut turn.fresh[turn.saved..];
         let Some(heads) = turn.heads.clone().filter(|_| !fresh.is_empty()) else { return Ok(()) };
+        if let Some(at) = self.revives.filter(|_| self.is_deleted) {
+            self.commit(Write::Revive { key: self.key.clone(), at }).await?;
+            (self.is_deleted, self.decided, self.revives) = (false, at, None);
+        }
         let changes = fresh.iter().map(|fresh| fresh.changes).sum();
         // A document is adopted only when there is nothing before it.
         let adopted = fresh[0].sealed.take();
@@ -530,7 +494,8 @@ impl Actor {
         let tail: Vec<u8> =
             fresh[usize::from(snapshot.is_some())..].iter().flat_map(|fresh| &fresh.bytes).copied().collect();
         let len = (snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len()) as u64, tail.len() as u64);
-        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone(), changes, at: now() };
+        let (key, at, by) = (self.key.clone(), now(), turn.brought.tokens());
+        let write = Write::Append { key, snapshot, tail, heads: heads.clone(), changes, at, by };
         if let Err(error) = self.hub.writer.commit(write).await {
             // Memory is ahead of the disk, or the disk of what we know: both are forgotten.
             (self.replica, self.stored) = (None, None);
@@ -538,6 +503,7 @@ impl Actor {
             return Err(Refused::new("store", text));
         }
         turn.saved = turn.fresh.len();
+        turn.brought.stored(at);
         self.heads = heads;
         let sizes = self.stored.get_or_insert_default();
         sizes.is_stored = true;
@@ -561,7 +527,7 @@ impl Actor {
 }
 
 /// Milliseconds since 1970 (UTC).
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

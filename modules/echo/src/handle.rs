@@ -15,6 +15,7 @@ use crate::{
     history::{self, History, Point},
     hub::Hub,
     intake,
+    mirror::{self, PeerStatus},
     reader::{self, Limits},
     refused::Refused,
     store::{self, Key, Listed, Rows, Stored},
@@ -87,6 +88,23 @@ impl fmt::Debug for Handle {
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self(shared)
+    }
+
+    /// How each other KUBE is that the config names, by name; none while the module is not running.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.0.hub().map(|hub| mirror::peers(&hub)).unwrap_or_default()
+    }
+
+    /// How many bytes the documents of one space may have; none when there is no limit.
+    pub fn space_quota(&self) -> Option<u64> {
+        Some(self.0.config.borrow().space_quota.as_u64()).filter(|quota| *quota > 0)
+    }
+
+    /// Every space, by name, and how many bytes its documents have.
+    pub fn spaces(&self) -> Vec<(Arc<str>, u64)> {
+        let mut spaces = self.0.store.spaces();
+        spaces.sort_unstable();
+        spaces
     }
 
     /// At most [`PAGE`] documents of one space, or of all, by space and id, from the one that follows `after` on.

@@ -15,10 +15,12 @@ use crate::{
     Shared,
     config::Config,
     documents::{Document, Documents},
-    gossip,
+    gossip::{self, Wanted},
     heavy::Heavy,
     metrics::Metrics,
+    mirror::Seen,
     ports::Gatekeeper,
+    quota::Tallies,
     rate::Rates,
     socket::Link,
     store::{Key, Store, Workers, Writer},
@@ -44,12 +46,17 @@ pub(crate) struct Hub {
     pub(crate) refusals: Arc<Throttle>,
     pub(crate) gatekeeper: Arc<dyn Gatekeeper>,
     pub(crate) rates: Rates,
+    pub(crate) tallies: Tallies,
     pub(crate) heavy: Heavy,
     pub(crate) compactions: mpsc::Sender<Key>,
     /// Room for what is remembered of the heads that others have stored, in bytes.
     pub(crate) gossip: Arc<Semaphore>,
+    /// What other KUBEs are asked to tell of.
+    pub(crate) wanted: Wanted,
     /// The connections to other KUBEs that mirror a space.
     pub(crate) mirrors: watch::Sender<Vec<Arc<Link>>>,
+    /// How those that the config names were, the last time.
+    pub(crate) seen: Seen,
     admitted: Arc<Mutex<Admitted>>,
     links: AtomicU64,
     pub(crate) documents: Documents,
@@ -84,6 +91,7 @@ impl Hub {
         readers: Workers,
         tidiers: Workers,
         writer: Writer,
+        tallies: Tallies,
     ) -> (Arc<Self>, mpsc::Receiver<Key>) {
         let (compactions, queue) = mpsc::channel(COMPACTIONS);
         let hub = Self {
@@ -98,10 +106,13 @@ impl Hub {
             refusals: Arc::clone(&shared.refusals),
             gatekeeper: Arc::clone(&shared.gatekeeper),
             rates: Rates::default(),
+            tallies,
             heavy: Heavy::default(),
             compactions,
             gossip: Arc::new(Semaphore::new(gossip::ROOM)),
+            wanted: Wanted::default(),
             mirrors: watch::Sender::default(),
+            seen: Seen::default(),
             admitted: Arc::default(),
             links: AtomicU64::new(0),
             documents: Documents::default(),

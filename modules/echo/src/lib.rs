@@ -45,7 +45,6 @@
 //! # What it deliberately does not do
 //! - It asks no client for a document that the client did not announce itself: whoever knows a document's id may have the
 //!   document, so ids are not told around. They are told to the KUBEs that the config names, and to those with a token for it.
-//! - It passes on the heads that clients have stored to clients of its own, not to other KUBEs.
 //! - It knows no token and no app: what a token allows it asks its [`Gatekeeper`], and which pages sync without one it is
 //!   told. The EDGE wire is not in this version.
 mod actor;
@@ -72,6 +71,7 @@ mod origin;
 mod outbox;
 mod peer;
 mod ports;
+mod quota;
 mod rate;
 pub mod reader;
 mod reading;
@@ -103,6 +103,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     hub::Hub,
     metrics::Metrics,
+    quota::Tallies,
     store::{Disk, Purpose, Store, Workers, Writer},
     throttle::Throttle,
 };
@@ -112,6 +113,7 @@ pub use config::{Access, Config, Mirror};
 pub use error::Error;
 pub use handle::{Handle, Imported, PAGE, Status, Unanswered};
 pub use history::{Entry, History, NoPoint, Point};
+pub use mirror::PeerStatus;
 pub use origin::{NotAnOrigin, Origin};
 pub use ports::{Denied, Gatekeeper, Grant, TokenHash};
 pub use rate::Rate;
@@ -210,7 +212,8 @@ impl Module for Echo {
         let start = |purpose| Workers::start(purpose, &store, &lease).map_err(Error::Thread);
         let (readers, tidiers) = (start(Purpose::Serve)?, start(Purpose::Tidy)?);
         let writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
-        let (hub, compactions) = Hub::new(cx.clone(), shared, readers, tidiers, writer);
+        let added = readers.run(|store| store.added()).await?;
+        let (hub, compactions) = Hub::new(cx.clone(), shared, readers, tidiers, writer, Tallies::new(added));
         cx.spawn(compaction::run(Arc::clone(&hub), compactions));
         cx.spawn(mirror::run(Arc::clone(&hub)));
         cx.spawn(upkeep::run(Arc::clone(&hub)));

@@ -12,6 +12,8 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(crate) async fn run(hub: Arc<Hub>) {
     let mut tidied = 0;
     loop {
+        let stored: u64 = hub.store.spaces().iter().map(|(_, bytes)| bytes).sum();
+        hub.metrics.stored.set(i64::try_from(stored).unwrap_or(i64::MAX));
         tokio::select! {
             () = hub.cx.stopped() => return,
             () = sleep(EVERY) => {}
