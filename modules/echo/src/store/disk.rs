@@ -321,7 +321,7 @@ impl Reader<'_> {
     fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Fault> {
         let mut query = self.0.prepare_cached(
             "SELECT documents.id, name, document, snapshot + tail FROM documents JOIN spaces ON spaces.id = documents.space
-             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 ORDER BY documents.id LIMIT ?",
+             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 AND tail > 4 * changes ORDER BY documents.id LIMIT ?",
         )?;
         let row = |row: &Row<'_>| {
             let key = Key { space: row.get::<_, String>(1)?.into(), document: DocumentId(row.get(2)?) };
