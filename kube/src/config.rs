@@ -245,6 +245,8 @@ impl Config {
         self.apps.home.clone_from(&self.home);
         self.hosting.domain.clone_from(&domain);
         self.hosting.home.clone_from(&self.home);
+        let public = self.echo.peers.values().filter_map(|mirror| mirror.public_url.as_ref());
+        self.hosting.others = public.map(ToString::to_string).collect();
         self.tls.domain.clone_from(&domain);
         self.tls.data = self.data.join("tls");
         self.echo.pages = self.public_pages();

@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use admin::{Listener, ModuleStatus, SiteStatus, Status};
+use admin::{Listener, ModuleStatus, PeerStatus, SiteStatus, SpaceStatus, Status};
 use hosting::Hosting;
 use kube_contract::{Board, Health};
 use kube_manifest::Sites;
@@ -42,6 +42,7 @@ pub struct Control {
     pub(crate) data: PathBuf,
     pub(crate) board: Board,
     pub(crate) sites: watch::Receiver<Arc<Sites>>,
+    pub(crate) echo: echo::Handle,
     /// Bound after the admin API, which asks for their addresses.
     pub(crate) listeners: OnceLock<(Arc<Hosting>, Arc<Metrics>)>,
 }
@@ -53,6 +54,7 @@ impl Control {
         requests: mpsc::Sender<Request>,
         board: Board,
         sites: watch::Receiver<Arc<Sites>>,
+        echo: echo::Handle,
     ) -> Self {
         Self {
             requests,
@@ -63,6 +65,7 @@ impl Control {
             data: config.data.clone(),
             board,
             sites,
+            echo,
             listeners: OnceLock::new(),
         }
     }
@@ -102,10 +105,18 @@ impl Control {
             config: self.config_file.as_deref().map(shown),
             data: shown(&self.data),
             sites: self.sites.borrow().iter().map(site).collect(),
+            peers: self.echo.peers().into_iter().map(peer).collect(),
+            spaces: self.spaces(),
             modules: self.board.now().into_iter().map(module).collect(),
             listeners,
             urls,
         }
+    }
+
+    fn spaces(&self) -> Vec<SpaceStatus> {
+        let quota = self.echo.space_quota();
+        let space = |(name, bytes): (Arc<str>, u64)| SpaceStatus { name: name.to_string(), bytes, quota };
+        self.echo.spaces().into_iter().map(space).collect()
     }
 
     fn addresses(&self) -> Vec<Listener> {
@@ -130,6 +141,12 @@ impl Control {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn peer(peer: echo::PeerStatus) -> PeerStatus {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let echo::PeerStatus { name, url, space, since, error, behind } = peer;
+    PeerStatus { name, url, space, connected: since.map(seconds), error, behind }
 }
 
 fn module(report: kube_contract::Report) -> ModuleStatus {

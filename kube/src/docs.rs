@@ -18,6 +18,8 @@ use serde::Serialize;
 
 use crate::{outcome::Outcome, terminal};
 
+pub(crate) use words::{minute, size};
+
 /// Without a command it lists them.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -1,22 +1,28 @@
 //! What people read: colour only on a terminal.
 use std::{
+    cmp::Reverse,
     fmt,
     fmt::Write as _,
     path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
-use admin::Status;
+use admin::{PeerStatus, SpaceStatus, Status};
 use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 
-use crate::config::domain::Domain;
+use crate::{
+    config::domain::Domain,
+    docs::{minute, size},
+};
 
 const STRONG: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default();
 const ODD: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
+/// Spaces that people are shown.
+const SPACES: usize = 10;
 
 /// Prints a result.
 pub(crate) fn say(text: impl fmt::Display) {
@@ -81,6 +87,8 @@ pub(crate) fn status(status: &Status) -> String {
     }
     text.push('\n');
     rows(&mut text, &sites(status));
+    rows(&mut text, &status.peers.iter().map(peer).collect::<Vec<_>>());
+    rows(&mut text, &spaces(&status.spaces));
     rows(&mut text, &status.urls.iter().map(|(name, url)| (name.clone(), url.clone())).collect::<Vec<_>>());
     text.truncate(text.trim_end().len());
     text
@@ -109,6 +117,36 @@ pub(crate) fn trust(ca: &Path, domain: &Domain) -> String {
 
 fn sites(status: &Status) -> Vec<(String, String)> {
     status.sites.iter().map(|site| (site.name.clone(), site.url.clone())).collect()
+}
+
+/// Another KUBE: since when it is connected and how far behind, or why it is away.
+fn peer(peer: &PeerStatus) -> (String, String) {
+    let PeerStatus { name, url, connected, error, behind, .. } = peer;
+    let error = error.as_ref().map(|error| format!("; {ODD}{error}{ODD:#}")).unwrap_or_default();
+    let words = match (connected, behind) {
+        (None, _) => format!("{ODD}away{ODD:#}{error}"),
+        (Some(since), 0) => format!("{GOOD}connected{GOOD:#} since {}, has everything{error}", minute(*since)),
+        (Some(since), behind) => {
+            format!("{GOOD}connected{GOOD:#} since {}, {behind} documents behind{error}", minute(*since))
+        }
+    };
+    (name.clone(), format!("{url} {words}"))
+}
+
+/// The spaces that have most, with the quota if there is one.
+fn spaces(spaces: &[SpaceStatus]) -> Vec<(String, String)> {
+    let mut spaces: Vec<_> = spaces.iter().collect();
+    spaces.sort_by_key(|space| Reverse(space.bytes));
+    let left = spaces.len().saturating_sub(SPACES);
+    let row = |space: &&SpaceStatus| {
+        let quota = space.quota.map(|quota| format!(" of {}", size(quota))).unwrap_or_default();
+        (space.name.clone(), format!("{}{quota} of documents", size(space.bytes)))
+    };
+    let mut rows: Vec<_> = spaces.iter().take(SPACES).map(row).collect();
+    if left > 0 {
+        rows.push((String::new(), format!("and {left} smaller spaces: --json has all")));
+    }
+    rows
 }
 
 fn rows(text: &mut String, rows: &[(String, String)]) {

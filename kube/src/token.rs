@@ -1,14 +1,11 @@
 //! `kube token`: makes, lists and revokes tokens of a running KUBE.
-use std::{
-    path::Path,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{path::Path, time::Duration};
 
 use admin::{Client, NewToken, TokenAccess, TokenOrder, TokenScope, TokenStatus};
 use clap::{Args, Subcommand};
 use humantime_serde::re::humantime;
 
-use crate::terminal;
+use crate::{docs::minute, terminal};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -112,7 +109,7 @@ async fn create(client: &Client, sync: Sync) -> anyhow::Result<()> {
         TokenAccess::Write => "reads and changes",
         TokenAccess::Mirror => "holds a copy of",
     };
-    let until = made.status.expires.map_or_else(|| "it is revoked".to_owned(), day);
+    let until = made.status.expires.map_or_else(|| "it is revoked".to_owned(), minute);
     terminal::say(&made.token);
     terminal::note(format!(
         "Shown this once. Whoever has it {may} the space {space:?} until {until}; `kube token revoke {}` ends that.",
@@ -131,13 +128,13 @@ fn table(tokens: &[TokenStatus]) -> String {
             TokenAccess::Write => "write",
             TokenAccess::Mirror => "mirror",
         };
-        let or = |time: Option<u64>, none: &str| time.map_or_else(|| none.to_owned(), day);
+        let or = |time: Option<u64>, none: &str| time.map_or_else(|| none.to_owned(), minute);
         [
             token.id.clone(),
             "sync".to_owned(),
             space.clone(),
             access.to_owned(),
-            day(token.created),
+            minute(token.created),
             or(token.expires, "never"),
             or(token.last_used, "-"),
             token.label.clone().unwrap_or_default(),
@@ -151,11 +148,4 @@ fn table(tokens: &[TokenStatus]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// The minute (UTC) of a time in seconds since 1970, as `2026-11-21 09:30`.
-fn day(seconds: u64) -> String {
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH);
-    let text = humantime::format_rfc3339_seconds(time).to_string();
-    text.get(..16).unwrap_or(&text).replace('T', " ")
 }

@@ -70,7 +70,7 @@ pub(crate) async fn wire(
         sync: SYNC_PATH,
     };
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
-    let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites()));
+    let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites(), echo.handle()));
     let archive = Arc::new(documents::Archive(echo.handle()));
     let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, &registry).context("admin")?;
     // Last, because it takes the registry: whatever is measured is registered by now.

@@ -25,11 +25,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     for (name, frame) in [
-        ("kube-join", wire::join("kube-a", "a")),
-        ("kube-peer", wire::peer("kube-b", "kube-a", "b", true)),
+        ("kube-join", wire::join("kube-a", "a", 1 << 26)),
+        ("kube-peer", wire::peer("kube-b", "kube-a", "b", Some(1 << 26))),
         ("kube-follow", wire::follow("kube-a", "kube-b", Some(7))),
         ("kube-follow-anew", wire::follow("kube-a", "kube-b", None)),
         ("kube-position", wire::position("kube-b", "kube-a", 1 << 40)),
+        ("kube-decided", wire::decided("kube-b", "kube-a", DocumentId([7; 16]), true, 1 << 41)),
+        ("remote-subscription-change", wire::remote_subscription_change("me", "you", &["one"], &["other"])),
         ("error", wire::error("kube-b", "kube-a", "it is refused")),
     ] {
         write("frame", name, &frame)?;

@@ -17,13 +17,13 @@ pub(super) fn row(document: &DocumentStatus) -> String {
     if *damaged {
         return format!("{id:<28}  {space:<16}  damaged: `kube docs verify {id}` says what is wrong");
     }
-    let (size, heads, time) = (size(*bytes), heads.len(), minute(i64::try_from(changed / 1000).unwrap_or(i64::MAX)));
+    let (size, heads, time) = (size(*bytes), heads.len(), minute(changed / 1000));
     format!("{id:<28}  {space:<16}  {size:>8}  {changes:>7}  {heads:>5}  {peers:>5}  {time}")
 }
 
 pub(super) fn change(change: &ChangeStatus) -> String {
     let ChangeStatus { hash, actor, seq, time, message, operations } = change;
-    let time = time.map_or_else(|| "-".to_owned(), minute);
+    let time = time.map_or_else(|| "-".to_owned(), |time| minute(u64::try_from(time).unwrap_or_default()));
     // Whoever made the change may have written anything.
     let message: String = message.iter().flat_map(|message| message.chars()).map(printable).take(200).collect();
     let line = format!("{:<16}  {time:<16}  {:<16}  {seq:>6}  {operations:>5}  {message}", cut(hash), cut(actor));
@@ -56,7 +56,7 @@ pub(super) fn findings(name: &DocumentName, found: &Findings) -> String {
 }
 
 /// Bytes in three digits or four, as `12.3 MiB`.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1000.0 {
@@ -72,8 +72,8 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// The minute (UTC) of a time in seconds since 1970, as `2026-11-21 09:30`.
-fn minute(seconds: i64) -> String {
-    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default().min(LAST));
+pub(crate) fn minute(seconds: u64) -> String {
+    let since = Duration::from_secs(seconds.min(LAST));
     let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string();
     text.get(..16).unwrap_or(&text).replace('T', " ")
 }

@@ -72,7 +72,7 @@ pub use documents::{
     LONGEST_FILE, Page, PageOrder, Refusal,
 };
 pub use error::Error;
-pub use ports::{Control, Listener, ModuleStatus, SiteStatus, Status};
+pub use ports::{Control, Listener, ModuleStatus, PeerStatus, SiteStatus, SpaceStatus, Status};
 pub use tokens::{NewToken, TokenAccess, TokenOrder, TokenScope, TokenStatus, Tokens};
 
 use metrics::Metrics;

@@ -37,6 +37,12 @@ pub struct Status {
     pub listeners: Vec<Listener>,
     /// Every app that is served.
     pub sites: Vec<SiteStatus>,
+    /// Every other KUBE that the config names, and how it is.
+    #[serde(default)]
+    pub peers: Vec<PeerStatus>,
+    /// Every space of documents.
+    #[serde(default)]
+    pub spaces: Vec<SpaceStatus>,
     /// Other addresses for people, by what they are for: `sync`, `metrics`, `plain` (HTTP, on localhost).
     pub urls: BTreeMap<String, String>,
 }
@@ -63,6 +69,34 @@ pub struct Listener {
     pub protocol: String,
     /// Address and port.
     pub address: String,
+}
+
+/// Another KUBE that holds the same documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name in `kube.toml`.
+    pub name: String,
+    /// Where it syncs.
+    pub url: String,
+    /// The space here.
+    pub space: String,
+    /// Since when it is connected, in seconds since 1970 (UTC); none while it is away.
+    pub connected: Option<u64>,
+    /// Why it is away, or what went wrong since it is connected.
+    pub error: Option<String>,
+    /// Documents that it is not known to have, as far as they were looked up.
+    pub behind: u64,
+}
+
+/// A space of documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceStatus {
+    /// Its name.
+    pub name: String,
+    /// What its documents have on disk, in bytes.
+    pub bytes: u64,
+    /// How much they may have; none when there is no limit.
+    pub quota: Option<u64>,
 }
 
 /// One app that is served.

@@ -26,6 +26,8 @@ impl Control for Puppet {
             modules: vec![],
             listeners: vec![],
             sites: vec![],
+            peers: vec![],
+            spaces: vec![],
             urls: BTreeMap::new(),
         }
     }

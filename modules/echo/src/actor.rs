@@ -1,6 +1,7 @@
 //! One document while it is in use: a task that alone touches it, and takes one batch of messages after the other.
 mod answers;
 mod heads;
+mod mail;
 mod mirrors;
 mod orders;
 mod past;
@@ -14,12 +15,7 @@ use std::{
 };
 
 use automerge::ChangeHash;
-use bytes::Bytes;
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    task::spawn_blocking,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use self::{
     heads::Gossip,
@@ -27,19 +23,22 @@ use self::{
 };
 use crate::{
     counted::Counted,
+    documents::Task,
     ephemeral::Sessions,
     follow::Pending,
-    gossip::Heads,
     hub::Hub,
     intake,
     peer::{Fresh, Peer},
+    quota::Brought,
     refused::Refused,
     replica::{Replica, Sender},
     socket::Link,
     store::{self, Key, Recent, Snapshot, Stored, Summary, Write},
+    wire,
 };
 
 pub(crate) use self::{
+    mail::{Ephemeral, Input, Mail, What},
     orders::{Answer, Order},
     past::Past,
 };
@@ -51,103 +50,38 @@ const HEAVY: u64 = 32 << 10;
 /// How often peers that had no room are looked at.
 const BEHIND: Duration = Duration::from_millis(100);
 
-/// What a document is sent.
-pub(crate) enum Mail {
-    /// Something from a connection.
-    Input(Box<Input>),
-    /// The news that its changes cannot all be joined.
-    Suspect,
-    /// Something from whoever runs this peer.
-    Order(Box<Order>),
-}
-
-impl Mail {
-    /// Whether it comes from a peer that asks for a document of which it has nothing.
-    fn wants_all(&self) -> bool {
-        let Self::Input(input) = self else { return false };
-        matches!(&input.what, What::Sync { message, request: true } if message.head.heads.is_empty())
-    }
-}
-
-/// What a connection sends to a document.
-pub(crate) struct Input {
-    /// Where it came from, and answers go.
-    pub(crate) link: Arc<Link>,
-    /// What it is.
-    pub(crate) what: What,
-    /// Its place among the messages of the connection that wait, free again when it is dropped.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
-}
-
-/// What a connection sends to a document.
-pub(crate) enum What {
-    /// A sync message that the reader has checked.
-    Sync {
-        /// The message.
-        message: intake::Message,
-        /// Whether the peer waits for the document or the news that nobody has it.
-        request: bool,
-    },
-    /// Something to pass on.
-    Ephemeral(Ephemeral),
-    /// The peer wants to hear of these storage ids too.
-    Subscribed(Arc<[Arc<str>]>),
-    /// The peer knows what others have stored.
-    Heads(Vec<Heads>),
-    /// The peer, another KUBE, is to be offered the document.
-    Offer(Pending),
-    /// The peer, another KUBE, does not have the document that it was asked for.
-    Unavailable,
-    /// The connection has ended.
-    Left,
-}
-
-/// A message to pass on to whoever has the document open.
-pub(crate) struct Ephemeral {
-    pub(crate) sender: String,
-    pub(crate) session: String,
-    pub(crate) count: u64,
-    pub(crate) data: Bytes,
-}
-
-/// Serves a document until nobody needs it.
-pub(crate) async fn run(hub: Arc<Hub>, key: Key, mut mailbox: mpsc::Receiver<Mail>) {
-    let _open = Counted::new(&hub.metrics.documents);
-    let mut actor = Actor::new(Arc::clone(&hub), key.clone());
-    let mut idle = Instant::now() + hub.config().idle;
+/// Serves a document until there is nothing to do.
+///
+/// What is rare is boxed, here and below: a task is made for most messages, and takes as much memory as its largest part.
+pub(crate) async fn run(mut actor: Box<Actor>, mut task: Task) {
     loop {
-        let mut batch = Vec::new();
-        let wake = actor.wake_at().map_or(idle, |wake| wake.min(idle));
-        let received = tokio::select! {
-            received = mailbox.recv_many(&mut batch, BATCH) => Some(received),
-            () = sleep_until(wake) => None,
-        };
-        // Boxed: work needs many times the memory of a document at rest.
-        match received {
-            Some(0) => return,
-            Some(_) => {
-                Box::pin(actor.take(batch)).await;
-                if !actor.orders.is_empty() {
-                    Box::pin(actor.obey()).await;
-                }
-                idle = actor.idle_at();
+        let batch = task.take(BATCH);
+        if !batch.is_empty() {
+            actor.take(batch).await;
+            if !actor.orders.is_empty() {
+                Box::pin(actor.obey()).await;
             }
-            None => {
-                Box::pin(actor.wake()).await;
-                if Instant::now() >= idle {
-                    actor.unload();
-                    if hub.release(&key, &mailbox) {
-                        return;
-                    }
-                    idle = actor.idle_at();
-                }
+        } else if let Some(wake) = actor.wake_at() {
+            tokio::select! {
+                () = task.mail() => {}
+                () = sleep_until(wake) => actor.wake().await,
             }
+        } else {
+            let brief = actor.is_brief().then(|| (Arc::clone(&actor.hub), actor.key.clone()));
+            let Err(busy) = task.rest(actor) else {
+                drop(task);
+                if let Some((hub, key)) = brief {
+                    hub.documents.release(&key);
+                }
+                return;
+            };
+            actor = busy;
         }
     }
 }
 
-struct Actor {
-    hub: Arc<Hub>,
+pub(crate) struct Actor {
+    pub(crate) hub: Arc<Hub>,
     key: Key,
     /// What is on disk, once that is known.
     stored: Option<Sizes>,
@@ -155,7 +89,12 @@ struct Actor {
     heads: Vec<ChangeHash>,
     /// Whether it was deleted: then there is nothing, for nobody, and nothing is taken.
     is_deleted: bool,
-    replica: Option<(Replica, Counted)>,
+    /// When it was last deleted or brought back; 0 when never.
+    decided: u64,
+    /// As of when it is brought back, as soon as there is something of it.
+    revives: Option<u64>,
+    /// Boxed: most documents are at rest, without one.
+    replica: Option<Box<(Replica, Counted)>>,
     /// Boxed: most documents have one, and a node of the map has room for eleven.
     seats: BTreeMap<u64, Box<Seat>>,
     /// Whether its changes cannot all be joined.
@@ -163,7 +102,7 @@ struct Actor {
     /// Whether a peer may be waiting for the document, or be behind.
     is_awaited: bool,
     /// Whether only other KUBEs have come, of which many walk by.
-    is_brief: bool,
+    is_passed_by: bool,
     sessions: Sessions,
     /// What is to be done after this turn.
     orders: Vec<Order>,
@@ -176,6 +115,7 @@ struct Sizes {
     is_stored: bool,
     snapshot: u64,
     tail: u64,
+    changes: u64,
 }
 
 impl Sizes {
@@ -205,6 +145,8 @@ struct Seat {
 struct Turn {
     /// What is new, in an order in which it can be loaded.
     fresh: Vec<Fresh>,
+    /// Who brought how many bytes of what is not on disk yet.
+    brought: Brought,
     /// How many of it are on disk.
     saved: usize,
     /// The heads with what is new, if anything is.
@@ -216,18 +158,21 @@ struct Turn {
 }
 
 impl Actor {
-    fn new(hub: Arc<Hub>, key: Key) -> Self {
+    /// What is known of a document that was not looked at yet.
+    pub(crate) fn new(hub: Arc<Hub>, key: Key) -> Self {
         Self {
             hub,
             key,
             stored: None,
             heads: Vec::new(),
             is_deleted: false,
+            decided: 0,
+            revives: None,
             replica: None,
             seats: BTreeMap::new(),
             is_suspect: false,
             is_awaited: false,
-            is_brief: true,
+            is_passed_by: true,
             sessions: Sessions::default(),
             orders: Vec::new(),
             gossip: Gossip::default(),
@@ -258,15 +203,16 @@ impl Actor {
                 }
             };
             rooms.push(room);
-            self.is_brief &= link.kube.is_some();
+            self.is_passed_by &= link.kube.is_some();
             match what {
                 What::Left => {
                     let seat = self.seats.remove(&link.id);
                     self.left(seat);
-                    if let Some((replica, _)) = &mut self.replica {
-                        replica.forget(link.id);
+                    if let Some(known) = &mut self.replica {
+                        known.0.forget(link.id);
                     }
                 }
+                What::Again => self.ask_again(&link),
                 What::Ephemeral(message) => self.relay(&link, &message),
                 What::Subscribed(added) => self.subscribed(&link, Some(&added)),
                 What::Heads(heads) => self.heard(&link, &heads),
@@ -274,9 +220,10 @@ impl Actor {
                 // Tried again with the next connection.
                 What::Offer(_) => {}
                 What::Unavailable => self.declined(&link),
+                What::Decided { deleted, at } => self.hear_decided(link, deleted, at),
                 // What a refused connection sent after is not heard.
                 What::Sync { .. } if link.outbox.is_closed() => {}
-                What::Sync { message, .. } if self.is_deleted => {
+                What::Sync { message, .. } if self.is_deleted && self.revives.is_none() => {
                     if message.has_changes() {
                         self.hub.metrics.refuse("deleted");
                     }
@@ -302,14 +249,18 @@ impl Actor {
         self.settle();
         self.compact();
         if mem::take(&mut self.is_suspect) {
-            self.set_aside().await;
+            Box::pin(self.set_aside()).await;
         }
     }
 
-    /// When the document is idle, if nothing comes.
-    fn idle_at(&self) -> Instant {
-        let idle = self.hub.config().idle;
-        Instant::now() + if self.is_brief && self.seats.is_empty() { idle.min(BEHIND) } else { idle }
+    /// Whether nobody is here.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// Whether there is no reason to expect that anyone comes back.
+    fn is_brief(&self) -> bool {
+        self.is_passed_by && self.is_alone()
     }
 
     /// Refuses those whose changes are not stored. What the others said is taken for unsaid: they are asked anew.
@@ -327,6 +278,15 @@ impl Actor {
         }
     }
 
+    /// Has a peer send again what it was refused.
+    fn ask_again(&mut self, link: &Link) {
+        let Some(seat) = self.seats.get_mut(&link.id) else { return };
+        if let Some(message) = seat.peer.again(&self.heads) {
+            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &message.encode()));
+        }
+    }
+
     fn refuse(&mut self, link: &Link, refused: &Refused) {
         link.refuse(&self.hub, refused);
         self.seats.remove(&link.id);
@@ -338,7 +298,7 @@ impl Actor {
             return Ok(());
         }
         let key = self.key.clone();
-        let summary = self.hub.readers.read(move |store| store.summary(&key)).await;
+        let summary = self.hub.readers.run(move |store| store.summary(&key)).await;
         self.opened(summary.map_err(|error| self.unreadable(&error))?);
         Ok(())
     }
@@ -353,12 +313,13 @@ impl Actor {
 
     fn opened(&mut self, summary: Option<Summary>) {
         let (is_stored, mut summary) = (summary.is_some(), summary.unwrap_or_default());
-        self.is_deleted = summary.deleted;
+        (self.is_deleted, self.decided) = (summary.deleted, summary.decided());
         if self.is_deleted {
             summary.heads.clear();
             self.bury();
         }
-        self.stored = Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail });
+        self.stored =
+            Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail, changes: summary.changes });
         if self.heads != summary.heads {
             // A write that failed was on disk even so.
             for seat in self.seats.values_mut() {
@@ -437,6 +398,7 @@ impl Actor {
         let (fresh, peer, ours) = self.work(len, work).await?;
         let fresh = fresh?;
         if !fresh.is_empty() {
+            turn.brought.add(&link.account, fresh.iter().map(|fresh| fresh.bytes.len() as u64).sum());
             turn.fresh.extend(fresh);
             turn.heads = Some(ours);
         }
@@ -453,16 +415,16 @@ impl Actor {
                 let recent = self.recent("tail").await?;
                 self.set(&mut replica, &recent)?;
             }
-            self.replica = Some((replica, Counted::new(&self.hub.metrics.tails)));
+            self.replica = Some(Box::new((replica, Counted::new(&self.hub.metrics.tails))));
         }
-        self.replica.as_mut().map(|(replica, _)| replica).ok_or_else(stopping)
+        self.replica.as_mut().map(|known| &mut known.0).ok_or_else(stopping)
     }
 
     /// What is stored, but for the snapshot.
     async fn recent(&self, what_for: &str) -> Result<Recent, Refused> {
         self.hub.metrics.reads.with_label_values(&[what_for]).inc();
         let key = self.key.clone();
-        let recent = self.hub.readers.read(move |store| store.recent(&key)).await;
+        let recent = self.hub.readers.run(move |store| store.recent(&key)).await;
         Ok(recent.map_err(|error| self.unreadable(&error))?.unwrap_or_default())
     }
 
@@ -470,7 +432,7 @@ impl Actor {
     async fn read(&self, what_for: &str) -> Result<Option<Stored>, Refused> {
         self.hub.metrics.reads.with_label_values(&[what_for]).inc();
         let key = self.key.clone();
-        let stored = self.hub.readers.read(move |store| store.read(&key)).await;
+        let stored = self.hub.readers.run(move |store| store.read(&key)).await;
         stored.map_err(|error| self.unreadable(&error))
     }
 
@@ -492,18 +454,18 @@ impl Actor {
         len: u64,
         work: impl FnOnce(&mut Replica) -> T + Send + 'static,
     ) -> Result<T, Refused> {
-        let (mut replica, counted) = self.replica.take().ok_or_else(stopping)?;
+        let mut known = self.replica.take().ok_or_else(stopping)?;
         let guarded = move || {
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut replica)));
-            done.map(|done| (replica, done))
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut known.0)));
+            done.map(|done| (known, done))
         };
         let done = self.beside(len, guarded).await?;
-        let (replica, done) = done.map_err(|_| {
+        let (known, done) = done.map_err(|_| {
             let document = self.key.document;
             self.hub.refusals.say(|| tracing::error!(%document, "automerge panicked; the document is read again"));
             Refused::new("panic", format!("document {document}: the message could not be processed"))
         })?;
-        self.replica = Some((replica, counted));
+        self.replica = Some(known);
         Ok(done)
     }
 
@@ -516,16 +478,17 @@ impl Actor {
         if len < HEAVY {
             return Ok(work());
         }
-        let permit = Arc::clone(&self.hub.heavy).acquire_owned().await;
-        let done = spawn_blocking(work).await.map_err(|_| stopping());
-        drop(permit);
-        done
+        Box::pin(self.hub.heavy.run(len, work)).await
     }
 
     /// Puts what is new on disk.
     async fn save(&mut self, turn: &mut Turn) -> Result<(), Refused> {
         let fresh = &mut turn.fresh[turn.saved..];
         let Some(heads) = turn.heads.clone().filter(|_| !fresh.is_empty()) else { return Ok(()) };
+        if let Some(at) = self.revives.filter(|_| self.is_deleted) {
+            self.commit(Write::Revive { key: self.key.clone(), at }).await?;
+            (self.is_deleted, self.decided, self.revives) = (false, at, None);
+        }
         let changes = fresh.iter().map(|fresh| fresh.changes).sum();
         // A document is adopted only when there is nothing before it.
         let adopted = fresh[0].sealed.take();
@@ -533,7 +496,8 @@ impl Actor {
         let tail: Vec<u8> =
             fresh[usize::from(snapshot.is_some())..].iter().flat_map(|fresh| &fresh.bytes).copied().collect();
         let len = (snapshot.as_ref().map_or(0, |snapshot| snapshot.chunk.len()) as u64, tail.len() as u64);
-        let write = Write::Append { key: self.key.clone(), snapshot, tail, heads: heads.clone(), changes, at: now() };
+        let (key, at, by) = (self.key.clone(), now(), turn.brought.tokens());
+        let write = Write::Append { key, snapshot, tail, heads: heads.clone(), changes, at, by };
         if let Err(error) = self.hub.writer.commit(write).await {
             // Memory is ahead of the disk, or the disk of what we know: both are forgotten.
             (self.replica, self.stored) = (None, None);
@@ -541,20 +505,22 @@ impl Actor {
             return Err(Refused::new("store", text));
         }
         turn.saved = turn.fresh.len();
+        turn.brought.stored(at);
         self.heads = heads;
         let sizes = self.stored.get_or_insert_default();
         sizes.is_stored = true;
         sizes.snapshot += len.0;
         sizes.tail += len.1;
+        sizes.changes += changes;
         self.hub.metrics.changes_stored.inc_by(changes);
         self.hub.metrics.changes_stored_bytes.inc_by(len.0 + len.1);
         Ok(())
     }
 
     /// Keeps no more than who is there.
-    fn unload(&mut self) {
+    pub(crate) fn unload(&mut self) {
         // Changes that wait would not come again in the same connection.
-        if self.replica.as_ref().is_some_and(|(replica, _)| !replica.waits()) || self.seats.is_empty() {
+        if self.replica.as_ref().is_some_and(|known| !known.0.waits()) || self.seats.is_empty() {
             self.replica = None;
         }
         for seat in self.seats.values_mut() {
@@ -564,7 +530,7 @@ impl Actor {
 }
 
 /// Milliseconds since 1970 (UTC).
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -16,7 +16,6 @@ use automerge::Automerge;
 use futures_util::future::join_all;
 use tokio::{
     sync::mpsc,
-    task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
@@ -76,7 +75,7 @@ pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Key>) {
 async fn sweep(hub: &Arc<Hub>) {
     let mut after = 0;
     loop {
-        let page = match hub.readers.read(move |store| store.outgrown(after, STEP)).await {
+        let page = match hub.readers.run(move |store| store.outgrown(after, STEP)).await {
             Ok(page) => page,
             Err(error) => return tracing::error!("cannot look for documents to compact: {error}"),
         };
@@ -95,16 +94,12 @@ async fn sweep(hub: &Arc<Hub>) {
 
 /// Compacts documents with one commit.
 async fn compact(hub: &Arc<Hub>, keys: Vec<Key>) {
-    let Ok(permit) = Arc::clone(&hub.heavy).acquire_owned().await else { return };
     hub.metrics.decodes.with_label_values(&["compaction"]).inc_by(keys.len() as u64);
-    let store = Arc::clone(&hub.store);
-    let work = move || {
-        let join = |key: &Key| catch_unwind(AssertUnwindSafe(|| join(&*store, key))).unwrap_or(Err(Kept::Suspect));
-        let joined: Vec<_> = keys.into_iter().map(|key| (join(&key), key)).collect();
-        drop(permit);
-        joined
+    let work = move |store: &dyn Store| {
+        let join = |key: &Key| catch_unwind(AssertUnwindSafe(|| join(store, key))).unwrap_or(Err(Kept::Suspect));
+        Ok(keys.into_iter().map(|key| (join(&key), key)).collect::<Vec<_>>())
     };
-    let Ok(joined) = spawn_blocking(work).await else { return };
+    let Ok(joined) = hub.tidiers.run(work).await else { return };
     for result in join_all(joined.into_iter().map(|(joined, key)| keep(hub, key, joined))).await {
         hub.metrics.compactions.with_label_values(&[result]).inc();
     }

@@ -35,7 +35,7 @@ pub struct Config {
     /// How long a request waits for a document that another connected peer announced, before it is unavailable.
     #[serde(with = "humantime_serde")]
     pub ask: Duration,
-    /// How long a document without traffic stays in memory.
+    /// How long the changes of a document without traffic stay in memory.
     #[serde(with = "humantime_serde")]
     pub idle: Duration,
     /// How much of changes that lack others is kept for one connection until those arrive.
@@ -49,6 +49,12 @@ pub struct Config {
     /// For how long such a rate counts: who was quiet may send as much at once as comes in this time.
     #[serde(with = "humantime_serde")]
     pub burst: Duration,
+    /// How much the documents of one space may have on disk; 0 is no limit.
+    pub space_quota: ByteSize,
+    /// How much may be added in a day (UTC) with one token; 0 is no limit.
+    pub token_quota: ByteSize,
+    /// How much may be added in a day from one IPv4 address or IPv6 /64; 0 is no limit.
+    pub address_quota: ByteSize,
     /// How much of the database is kept in memory.
     pub cache: ByteSize,
     /// Other KUBEs, by names for the log, that hold the same documents.
@@ -76,6 +82,9 @@ pub struct Mirror {
     /// Certificates, in PEM, of authorities that its own may come from, besides those that the system knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// Where pages may sync with it, when they cannot with this one; they are told that, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<Address>,
     /// The space here; the token names the space there.
     #[serde(default = "open_space")]
     pub space: String,
@@ -110,12 +119,15 @@ impl Default for Config {
             keep_alive: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
             ask: Duration::from_secs(5),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
             waiting: ByteSize::mib(1),
             token_rate: Rate { messages: 10_000, bytes: ByteSize::mib(64) },
             address_rate: Rate { messages: 50_000, bytes: ByteSize::mib(256) },
             space_rate: Rate { messages: 100_000, bytes: ByteSize::mib(512) },
             burst: Duration::from_secs(10),
+            space_quota: ByteSize(0),
+            token_quota: ByteSize(0),
+            address_quota: ByteSize(0),
             cache: ByteSize::mib(32),
             peers: BTreeMap::new(),
             domain: "localhost".to_owned(),

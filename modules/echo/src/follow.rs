@@ -7,8 +7,8 @@
 //!
 //! Few documents are offered at a time, so what is far behind is brought up to date in bounded memory.
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -36,6 +36,9 @@ const MARK: Duration = Duration::from_secs(1);
 /// How long the other may take with one document before the walk goes on without it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Documents that are known to be too long for the other.
+const MOST_LEFT_OUT: usize = 4096;
+
 /// What a lost mark costs: the next walk begins earlier.
 const UNMARKED: &str = "cannot remember how far another KUBE was followed";
 
@@ -45,24 +48,65 @@ pub(crate) struct Offer {
     pub(crate) pending: Pending,
 }
 
-/// Says, when it is dropped, whether the other has the document.
+/// What became of an offer.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// The other has the document.
+    Had,
+    /// It is too long for the other.
+    LeftOut,
+    /// Something failed.
+    Unknown,
+}
+
+/// Says, when it is dropped, what became of an offer.
 pub(crate) struct Pending {
     position: u64,
-    is_had: bool,
-    done: mpsc::Sender<(u64, bool)>,
+    outcome: Outcome,
+    done: mpsc::Sender<(u64, Outcome)>,
 }
 
 impl Pending {
     /// The other has it, or it is offered anew at a later position.
     pub(crate) fn had(mut self) {
-        self.is_had = true;
+        self.outcome = Outcome::Had;
+    }
+
+    /// It is too long for the other: the walk goes on, and no mark passes it.
+    pub(crate) fn left_out(mut self) {
+        self.outcome = Outcome::LeftOut;
+    }
+}
+
+/// Documents that are too long for another KUBE, as long as it is connected, each with the size that it had.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOut(Mutex<HashMap<DocumentId, u64>>);
+
+impl LeftOut {
+    /// Whether a document of this size is still too long.
+    pub(crate) fn has(&self, document: &DocumentId, size: u64) -> bool {
+        self.documents().get(document).is_some_and(|known| size >= *known)
+    }
+
+    /// Remembers a document; whether it was not known to be too long.
+    pub(crate) fn add(&self, document: DocumentId, size: u64) -> bool {
+        let mut documents = self.documents();
+        if documents.len() >= MOST_LEFT_OUT {
+            // Some are read once more for nothing.
+            documents.clear();
+        }
+        documents.insert(document, size).is_none()
+    }
+
+    fn documents(&self) -> MutexGuard<'_, HashMap<DocumentId, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         // Whoever no longer waits does not need to know.
-        self.done.try_send((self.position, self.is_had)).ok();
+        self.done.try_send((self.position, self.outcome)).ok();
     }
 }
 
@@ -119,15 +163,15 @@ struct Walk<'a> {
     hub: &'a Arc<Hub>,
     link: &'a Link,
     kube: &'a Kube,
-    done: mpsc::Sender<(u64, bool)>,
-    answers: mpsc::Receiver<(u64, bool)>,
+    done: mpsc::Sender<(u64, Outcome)>,
+    answers: mpsc::Receiver<(u64, Outcome)>,
     /// What is to be offered next.
     page: VecDeque<(u64, DocumentId)>,
     /// What is offered, and since when.
     open: BTreeMap<u64, Instant>,
     /// All up to here was offered.
     offered: u64,
-    /// The first that was not answered in time: it and what follows are offered again by the next walk.
+    /// The first that was not answered in time, or is too long for the other: it and what follows are offered again by the next walk.
     unanswered: Option<u64>,
     /// All up to here is marked as had.
     marked: u64,
@@ -154,11 +198,11 @@ impl<'a> Walk<'a> {
             let has_more = !self.page.is_empty();
             let overdue = self.open.values().min().map(|since| *since + PATIENCE);
             tokio::select! {
-                Some((position, is_had)) = self.answers.recv() => self.answered(position, is_had),
+                Some((position, outcome)) = self.answers.recv() => self.answered(position, outcome),
                 place = offers.reserve(), if has_more && self.open.len() < WINDOW => {
                     let Ok(place) = place else { return Ok(()) };
                     if let Some((position, document)) = self.page.pop_front() {
-                        let pending = Pending { position, is_had: false, done: self.done.clone() };
+                        let pending = Pending { position, outcome: Outcome::Unknown, done: self.done.clone() };
                         self.open.insert(position, Instant::now());
                         self.offered = position;
                         place.send(Offer { document, pending });
@@ -180,20 +224,31 @@ impl<'a> Walk<'a> {
         Ok(page.map_err(|_| store::Error::Closed)??.into())
     }
 
-    fn answered(&mut self, position: u64, is_had: bool) {
-        // What failed is held back for a while: the next connection may come before, and offers it again.
-        if is_had && self.open.remove(&position).is_some() {
-            self.count("had");
+    fn answered(&mut self, position: u64, outcome: Outcome) {
+        match outcome {
+            // It is held back for a while: the next connection may come before, and offers it again.
+            Outcome::Unknown => {}
+            _ if self.open.remove(&position).is_none() => {}
+            Outcome::Had => self.count("had"),
+            Outcome::LeftOut => {
+                self.pass_over(position);
+                self.count("left_out");
+            }
         }
     }
 
-    /// Goes on without what was not answered for long, and marks nothing from there on.
+    /// Goes on without a document; nothing is marked from there on.
+    fn pass_over(&mut self, position: u64) {
+        self.unanswered = Some(self.unanswered.map_or(position, |first| first.min(position)));
+    }
+
+    /// Goes on without what was not answered for long.
     fn give_up(&mut self) {
         let now = Instant::now();
         let overdue: Vec<u64> =
             self.open.extract_if(.., |_, since| *since + PATIENCE <= now).map(|(at, _)| at).collect();
         for position in overdue {
-            self.unanswered = Some(self.unanswered.map_or(position, |first| first.min(position)));
+            self.pass_over(position);
             self.count("unanswered");
         }
         let peer = &self.link.peer;
@@ -205,6 +260,7 @@ impl<'a> Walk<'a> {
         let behind = i64::try_from(self.page.len() + self.open.len() + unmarked).unwrap_or(i64::MAX);
         self.hub.metrics.behind.add(behind - self.shown);
         self.shown = behind;
+        self.kube.behind.store(behind.unsigned_abs(), Ordering::Relaxed);
     }
 
     fn count(&self, result: &str) {

@@ -2,9 +2,10 @@
 //!
 //! A client [subscribes](Subscriptions) to the storage ids of others, and hears of their heads in the documents that it has
 //! open: what a connected one says of itself, and what others pass on of those that are elsewhere. Newer replaces older, by the
-//! time that was sent along. All that is remembered counts towards one bound.
+//! time that was sent along. What is [wanted](Wanted) here is wanted of other KUBEs too, so that clients of both hear of each
+//! other. All that is remembered counts towards one bound.
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -59,16 +60,21 @@ impl Subscriptions {
         added
     }
 
-    /// Takes some away.
-    pub(crate) fn remove(&self, ids: &[&str]) {
+    /// Takes some away; gives those that were there.
+    pub(crate) fn remove(&self, ids: &[&str]) -> Vec<Arc<str>> {
         let mut subscribed = self.lock();
-        for id in ids {
-            if subscribed.ids.remove(*id)
-                && let Some(room) = &mut subscribed.room
-            {
-                drop(room.split(id.len() + OVERHEAD));
-            }
+        let removed: Vec<Arc<str>> = ids.iter().filter_map(|id| subscribed.ids.take(*id)).collect();
+        if let Some(room) = &mut subscribed.room {
+            removed.iter().for_each(|id| drop(room.split(id.len() + OVERHEAD)));
         }
+        removed
+    }
+
+    /// Takes all away; gives them.
+    pub(crate) fn take(&self) -> Vec<Arc<str>> {
+        let mut subscribed = self.lock();
+        subscribed.room = None;
+        subscribed.ids.drain().collect()
     }
 
     /// Whether there are none.
@@ -79,6 +85,51 @@ impl Subscriptions {
     /// Whether one is among them.
     pub(crate) fn has(&self, id: &str) -> bool {
         self.lock().ids.contains(id)
+    }
+}
+
+/// The storage ids that connections of each space want to hear of, and how many do: other KUBEs are asked for them.
+#[derive(Default)]
+pub(crate) struct Wanted(Mutex<Spaces>);
+
+type Spaces = HashMap<Arc<str>, HashMap<Arc<str>, usize>>;
+
+impl Wanted {
+    fn lock(&self) -> MutexGuard<'_, Spaces> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts those of a connection; gives those that nobody wanted before.
+    pub(crate) fn add(&self, space: &Arc<str>, ids: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut spaces = self.lock();
+        let wanted = spaces.entry(Arc::clone(space)).or_default();
+        let is_first = |id: &&Arc<str>| {
+            let count = wanted.entry(Arc::clone(id)).or_default();
+            *count += 1;
+            *count == 1
+        };
+        ids.iter().filter(is_first).cloned().collect()
+    }
+
+    /// Counts those of a connection no longer; gives those that nobody wants any more.
+    pub(crate) fn remove(&self, space: &Arc<str>, ids: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut spaces = self.lock();
+        let Some(wanted) = spaces.get_mut(space) else { return Vec::new() };
+        let is_last = |id: &&Arc<str>| {
+            let Some(count) = wanted.get_mut(*id) else { return false };
+            *count -= 1;
+            *count == 0 && wanted.remove(*id).is_some()
+        };
+        let last = ids.iter().filter(is_last).cloned().collect();
+        if wanted.is_empty() {
+            spaces.remove(space);
+        }
+        last
+    }
+
+    /// All that is wanted in a space.
+    pub(crate) fn all(&self, space: &Arc<str>) -> Vec<Arc<str>> {
+        self.lock().get(space).map(|wanted| wanted.keys().cloned().collect()).unwrap_or_default()
     }
 }
 
@@ -173,6 +224,19 @@ mod tests {
         assert!(known.all().all(|heads| &*heads.storage_id != "a"));
         drop(known);
         assert_eq!(room.available_permits(), ROOM);
+    }
+
+    #[test]
+    fn what_is_wanted_is_asked_for_once_and_until_nobody_wants_it() {
+        let (wanted, space): (_, Arc<str>) = (Wanted::default(), "team".into());
+        let ids = |ids: &[&str]| ids.iter().map(|id| Arc::from(*id)).collect::<Vec<Arc<str>>>();
+        assert_eq!(wanted.add(&space, &ids(&["a", "b"])), ids(&["a", "b"]));
+        assert_eq!(wanted.add(&space, &ids(&["b", "c"])), ids(&["c"]));
+        assert_eq!(wanted.add(&"other".into(), &ids(&["a"])), ids(&["a"]));
+        assert_eq!(wanted.all(&space).len(), 3);
+        assert_eq!(wanted.remove(&space, &ids(&["a", "b", "x"])), ids(&["a"]));
+        assert_eq!(wanted.remove(&space, &ids(&["b", "c"])), ids(&["b", "c"]));
+        assert_eq!((wanted.all(&space).len(), wanted.lock().len()), (0, 1));
     }
 
     #[test]

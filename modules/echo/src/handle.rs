@@ -7,7 +7,6 @@ use std::{
 
 use automerge::{ActorId, Automerge, ChangeHash};
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 
 use crate::{
     Shared,
@@ -16,6 +15,7 @@ use crate::{
     history::{self, History, Point},
     hub::Hub,
     intake,
+    mirror::{self, PeerStatus},
     reader::{self, Limits},
     refused::Refused,
     store::{self, Key, Listed, Rows, Stored},
@@ -90,14 +90,31 @@ impl Handle {
         Self(shared)
     }
 
+    /// How each other KUBE is that the config names, by name; none while the module is not running.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.0.hub().map(|hub| mirror::peers(&hub)).unwrap_or_default()
+    }
+
+    /// How many bytes the documents of one space may have; none when there is no limit.
+    pub fn space_quota(&self) -> Option<u64> {
+        Some(self.0.config.borrow().space_quota.as_u64()).filter(|quota| *quota > 0)
+    }
+
+    /// Every space, by name, and how many bytes its documents have.
+    pub fn spaces(&self) -> Vec<(Arc<str>, u64)> {
+        let mut spaces = self.0.store.spaces();
+        spaces.sort_unstable();
+        spaces
+    }
+
     /// At most [`PAGE`] documents of one space, or of all, by space and id, from the one that follows `after` on.
     ///
     /// # Errors
     /// The store could not be read, or the module is not running.
     pub async fn list(&self, space: Option<Arc<str>>, after: Option<Key>) -> Result<Vec<Status>, Unanswered> {
         let hub = self.hub()?;
-        let listed = hub.readers.read(move |store| store.list(space.as_deref(), after.as_ref(), PAGE)).await?;
-        Ok(listed.into_iter().map(|stored| Status { peers: hub.peers(&stored.key), stored }).collect())
+        let listed = hub.readers.run(move |store| store.list(space.as_deref(), after.as_ref(), PAGE)).await?;
+        Ok(listed.into_iter().map(|stored| Status { peers: hub.documents.holders(&stored.key), stored }).collect())
     }
 
     /// The documents of this id: one in each space that has it.
@@ -106,8 +123,8 @@ impl Handle {
     /// The store could not be read, or the module is not running.
     pub async fn find(&self, document: DocumentId) -> Result<Vec<Status>, Unanswered> {
         let hub = self.hub()?;
-        let found = hub.readers.read(move |store| store.find(document)).await?;
-        Ok(found.into_iter().map(|stored| Status { peers: hub.peers(&stored.key), stored }).collect())
+        let found = hub.readers.run(move |store| store.find(document)).await?;
+        Ok(found.into_iter().map(|stored| Status { peers: hub.documents.holders(&stored.key), stored }).collect())
     }
 
     /// What a document holds, as indented JSON; at a point, if one is given.
@@ -264,18 +281,13 @@ async fn blocking<T: Send + 'static>(
     hub: &Arc<Hub>,
     work: impl FnOnce(&Arc<Hub>) -> Result<T, Unanswered> + Send + 'static,
 ) -> Result<T, Unanswered> {
-    let permit = Arc::clone(&hub.heavy).acquire_owned().await.map_err(|_| Unanswered::NotRunning)?;
-    let hub = Arc::clone(hub);
-    let work = move || {
-        let done = work(&hub);
-        drop(permit);
-        done
-    };
-    spawn_blocking(work).await.map_err(|_| Unanswered::NotRunning)?
+    let shared = Arc::clone(hub);
+    // How large it is turns out when it is read.
+    hub.heavy.run(u64::MAX, move || work(&shared)).await?
 }
 
 /// Has a document do something.
 async fn order<T>(hub: &Arc<Hub>, key: &Key, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, Unanswered> {
-    let door = hub.document(key).ok_or(Unanswered::NotRunning)?;
-    Ok(Order::send(door, order).await?)
+    let document = hub.document(key).ok_or(Unanswered::NotRunning)?;
+    Ok(Order::send(&document, order).await?)
 }

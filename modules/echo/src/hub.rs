@@ -13,26 +13,22 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
     Shared,
-    actor::{self, Mail},
     config::Config,
-    gossip,
+    documents::{Document, Documents},
+    gossip::{self, Wanted},
+    heavy::Heavy,
     metrics::Metrics,
+    mirror::Seen,
     ports::Gatekeeper,
+    quota::Tallies,
     rate::Rates,
     socket::Link,
-    store::{Key, Readers, Store, Writer},
+    store::{Key, Store, Workers, Writer},
     throttle::Throttle,
 };
 
-/// Messages that may wait for a document; then those who send to it wait.
-const MAILBOX: usize = 32;
 /// Documents that may wait for their compaction; others try again later.
 const COMPACTIONS: usize = 1024;
-/// Large documents that are decoded or encoded at once: this bounds memory, and leaves processors to others.
-const HEAVY: usize = 2;
-
-/// The way to a document. The document stays open as long as someone has one.
-pub(crate) type Door = mpsc::Sender<Mail>;
 
 /// What all connections and documents of one run share.
 pub(crate) struct Hub {
@@ -41,23 +37,29 @@ pub(crate) struct Hub {
     pub(crate) peer: String,
     pub(crate) config: watch::Receiver<Arc<Config>>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) readers: Readers,
+    /// Read for those who wait.
+    pub(crate) readers: Workers,
+    /// Tidy up what is stored.
+    pub(crate) tidiers: Workers,
     pub(crate) writer: Writer,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) refusals: Arc<Throttle>,
     pub(crate) gatekeeper: Arc<dyn Gatekeeper>,
     pub(crate) rates: Rates,
-    /// One permit for each large document that is decoded or encoded.
-    pub(crate) heavy: Arc<Semaphore>,
+    pub(crate) tallies: Tallies,
+    pub(crate) heavy: Heavy,
     pub(crate) compactions: mpsc::Sender<Key>,
     /// Room for what is remembered of the heads that others have stored, in bytes.
     pub(crate) gossip: Arc<Semaphore>,
+    /// What other KUBEs are asked to tell of.
+    pub(crate) wanted: Wanted,
     /// The connections to other KUBEs that mirror a space.
     pub(crate) mirrors: watch::Sender<Vec<Arc<Link>>>,
+    /// How those that the config names were, the last time.
+    pub(crate) seen: Seen,
     admitted: Arc<Mutex<Admitted>>,
     links: AtomicU64,
-    /// `None` once the run stops.
-    documents: Mutex<Option<HashMap<Key, Door>>>,
+    pub(crate) documents: Documents,
 }
 
 #[derive(Default)]
@@ -86,8 +88,10 @@ impl Hub {
     pub(crate) fn new(
         cx: Context,
         shared: &Shared,
-        readers: Readers,
+        readers: Workers,
+        tidiers: Workers,
         writer: Writer,
+        tallies: Tallies,
     ) -> (Arc<Self>, mpsc::Receiver<Key>) {
         let (compactions, queue) = mpsc::channel(COMPACTIONS);
         let hub = Self {
@@ -96,18 +100,22 @@ impl Hub {
             config: shared.config.subscribe(),
             store: Arc::clone(&shared.store),
             readers,
+            tidiers,
             writer,
             metrics: Arc::clone(&shared.metrics),
             refusals: Arc::clone(&shared.refusals),
             gatekeeper: Arc::clone(&shared.gatekeeper),
             rates: Rates::default(),
-            heavy: Arc::new(Semaphore::new(HEAVY)),
+            tallies,
+            heavy: Heavy::default(),
             compactions,
             gossip: Arc::new(Semaphore::new(gossip::ROOM)),
+            wanted: Wanted::default(),
             mirrors: watch::Sender::default(),
+            seen: Seen::default(),
             admitted: Arc::default(),
             links: AtomicU64::new(0),
-            documents: Mutex::new(Some(HashMap::new())),
+            documents: Documents::default(),
         };
         (Arc::new(hub), queue)
     }
@@ -142,35 +150,9 @@ impl Hub {
         Ok(Place { admitted: Arc::clone(&self.admitted), address, metrics: Arc::clone(&self.metrics) })
     }
 
-    /// The way to a document, which is opened if it is not; `None` once the run stops.
-    pub(crate) fn document(self: &Arc<Self>, key: &Key) -> Option<Door> {
-        let mut documents = lock(&self.documents);
-        let documents = documents.as_mut()?;
-        if let Some(door) = documents.get(key).filter(|door| !door.is_closed()) {
-            return Some(door.clone());
-        }
-        let (door, mailbox) = mpsc::channel(MAILBOX);
-        documents.insert(key.clone(), door.clone());
-        self.cx.spawn(actor::run(Arc::clone(self), key.clone(), mailbox));
-        Some(door)
-    }
-
-    /// How many connections have a document open: each holds a way to it, as this hub does.
-    pub(crate) fn peers(&self, key: &Key) -> usize {
-        let documents = lock(&self.documents);
-        let door = documents.as_ref().and_then(|documents| documents.get(key));
-        door.map_or(0, |door| door.strong_count().saturating_sub(1))
-    }
-
-    /// Lets go of a document if nobody has a way to it any more, and nobody can get one meanwhile.
-    pub(crate) fn release(&self, key: &Key, mailbox: &mpsc::Receiver<Mail>) -> bool {
-        let mut documents = lock(&self.documents);
-        let Some(documents) = documents.as_mut() else { return false };
-        let unused = mailbox.sender_strong_count() <= 1 && mailbox.is_empty();
-        if unused {
-            documents.remove(key);
-        }
-        unused
+    /// A document, which is opened if it is not; `None` once the run stops.
+    pub(crate) fn document(self: &Arc<Self>, key: &Key) -> Option<Arc<Document>> {
+        self.documents.open(self, key)
     }
 
     /// Counts the other KUBEs that are connected, however often each is.
@@ -178,11 +160,6 @@ impl Hub {
         let mirrors = self.mirrors.borrow();
         let stores: HashSet<_> = mirrors.iter().filter_map(|link| Some(&link.kube.as_ref()?.storage_id)).collect();
         self.metrics.peers_connected.set(i64::try_from(stores.len()).unwrap_or(i64::MAX));
-    }
-
-    /// Opens no more documents; those that are open end with their connections.
-    pub(crate) fn close(&self) {
-        lock(&self.documents).take();
     }
 }
 

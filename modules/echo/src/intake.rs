@@ -1,9 +1,6 @@
 //! From the bytes of a sync message to what a document may look at.
-use std::sync::Arc;
-
 use automerge::sync;
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
 
 use crate::{
     hub::Hub,
@@ -53,14 +50,7 @@ pub(crate) async fn read(hub: &Hub, document: DocumentId, data: Bytes) -> Result
     let read = if len < HEAVY {
         reader::read(&data, &Limits::default())
     } else {
-        let permit = Arc::clone(&hub.heavy).acquire_owned().await;
-        let read = move || {
-            let read = reader::read(&data, &Limits::default());
-            drop(permit);
-            read
-        };
-        let stopping = |_| Refused::new("stopping", "this peer is stopping");
-        spawn_blocking(read).await.map_err(stopping)?
+        hub.heavy.run(len as u64, move || reader::read(&data, &Limits::default())).await?
     };
     let refuse = |error: reader::Error| {
         Refused::new(error.reason(), format!("document {document}: the sync message is not accepted: {error}"))

@@ -28,8 +28,8 @@
 //!                 +------- outbox <-- sync, relay ----+      writer --+--> store (SQLite)
 //!                                                    (one thread, one flush for all)
 //! ```
-//! Each document that is in use has one actor, a task with a bounded mailbox, which alone touches it. It takes the messages
-//! that wait together, stores what is new with one write, and only then answers.
+//! Each document that is in use has one actor with a bounded mailbox, which alone touches it, and is a task only while there
+//! is something to do. It takes the messages that wait together, stores what is new with one write, and only then answers.
 //!
 //! A stored document is a *sealed* snapshot and a *tail* of changes. Changes on top of the tail are judged, stored, and passed
 //! on from the graph of the tail alone, and a peer that lacks some of the snapshot gets the stored bytes. `automerge` is
@@ -45,7 +45,6 @@
 //! # What it deliberately does not do
 //! - It asks no client for a document that the client did not announce itself: whoever knows a document's id may have the
 //!   document, so ids are not told around. They are told to the KUBEs that the config names, and to those with a token for it.
-//! - It passes on the heads that clients have stored to clients of its own, not to other KUBEs.
 //! - It knows no token and no app: what a token allows it asks its [`Gatekeeper`], and which pages sync without one it is
 //!   told. The EDGE wire is not in this version.
 mod actor;
@@ -55,12 +54,14 @@ mod compaction;
 mod config;
 mod content;
 mod counted;
+mod documents;
 mod ephemeral;
 mod error;
 mod follow;
 pub mod gate;
 mod gossip;
 mod handle;
+mod heavy;
 mod history;
 mod hub;
 mod intake;
@@ -70,6 +71,7 @@ mod origin;
 mod outbox;
 mod peer;
 mod ports;
+mod quota;
 mod rate;
 pub mod reader;
 mod reading;
@@ -101,7 +103,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     hub::Hub,
     metrics::Metrics,
-    store::{Disk, Readers, Store, Writer},
+    quota::Tallies,
+    store::{Disk, Purpose, Store, Workers, Writer},
     throttle::Throttle,
 };
 
@@ -110,6 +113,7 @@ pub use config::{Access, Config, Mirror};
 pub use error::Error;
 pub use handle::{Handle, Imported, PAGE, Status, Unanswered};
 pub use history::{Entry, History, NoPoint, Point};
+pub use mirror::PeerStatus;
 pub use origin::{NotAnOrigin, Origin};
 pub use ports::{Denied, Gatekeeper, Grant, TokenHash};
 pub use rate::Rate;
@@ -205,12 +209,15 @@ impl Module for Echo {
         let shared = &self.shared;
         let (health, mut healthy) = watch::channel(Ok(()));
         let (store, metrics) = (Arc::clone(&shared.store), Arc::clone(&shared.metrics));
-        let readers = Readers::start(&store, &lease).map_err(Error::Thread)?;
+        let start = |purpose| Workers::start(purpose, &store, &lease).map_err(Error::Thread);
+        let (readers, tidiers) = (start(Purpose::Serve)?, start(Purpose::Tidy)?);
         let writer = Writer::start(store, metrics, health, lease).map_err(Error::Thread)?;
-        let (hub, compactions) = Hub::new(cx.clone(), shared, readers, writer);
+        let added = readers.run(|store| store.added()).await?;
+        let (hub, compactions) = Hub::new(cx.clone(), shared, readers, tidiers, writer, Tallies::new(added));
         cx.spawn(compaction::run(Arc::clone(&hub), compactions));
         cx.spawn(mirror::run(Arc::clone(&hub)));
         cx.spawn(upkeep::run(Arc::clone(&hub)));
+        cx.spawn(documents::unload(Arc::clone(&hub)));
         shared.set_hub(Some(Arc::clone(&hub)));
         // However this ends, nobody finds a hub whose tasks are gone.
         let open = Open { shared, hub };
@@ -251,7 +258,7 @@ struct Open<'a> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.shared.set_hub(None);
-        self.hub.close();
+        self.hub.documents.close();
     }
 }
 

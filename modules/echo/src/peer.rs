@@ -111,6 +111,20 @@ impl Peer {
         Some(message)
     }
 
+    /// Our heads, for a peer whose changes were not taken, so that it sends them again: it would think for ever that we have them.
+    ///
+    /// None for one that does not understand that; it sends them with its next connection.
+    pub(crate) fn again(&mut self, ours: &[ChangeHash]) -> Option<Message> {
+        let can = self.state.their_capabilities.as_ref();
+        if !can.is_some_and(|can| can.contains(&Capability::SyncReset)) {
+            return None;
+        }
+        self.told(ours);
+        let mut message = message(ours, Vec::new(), false);
+        message.flags.get_or_insert_with(MessageFlags::new).set(MessageFlags::SYNC_RESET);
+        Some(message)
+    }
+
     /// What asks the peer for the document, of which we have nothing.
     pub(crate) fn ask_for(&mut self) -> Message {
         self.told(&[]);
@@ -251,6 +265,14 @@ impl Peer {
         }
         self.told(ours);
         Reply::Whole
+    }
+
+    /// Takes back a [`Reply::Message`] with these changes, which was not sent.
+    pub(crate) fn unsay<'a>(&mut self, changes: impl Iterator<Item = &'a ChangeHash>) {
+        self.state.in_flight = false;
+        for hash in changes {
+            self.state.sent_hashes.remove(hash);
+        }
     }
 
     /// What `automerge` would tell the peer.

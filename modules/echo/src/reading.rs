@@ -1,4 +1,4 @@
-//! Pure: what is heard of a peer that may only read.
+//! Pure: what is heard of a peer whose changes are not taken: it may only read, or they are over a quota.
 //!
 //! *The reader rule*: nothing that it made is stored or passed on, and all else is as for others. Its copy of a document may
 //! be ahead of ours for ever, because its own changes stay with it: the sync protocol would ask for those again and again,
@@ -9,12 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{intake::Message, refused::Refused, wire::DocumentId};
+use crate::{intake::Message, wire::DocumentId};
 
 /// How long a message that is repeated is not answered again. Later it may be news: a document that was loaded anew asks all.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What such a peer said of each document of which it sent changes: as many as it has open at most.
+/// Documents of which this is known at once; then all are forgotten, and a few answers too many are the price.
+const MOST: usize = 1 << 14;
+
+/// What such a peer said of each document of which it sent changes.
 #[derive(Default)]
 pub(crate) struct Reading {
     ahead: HashMap<DocumentId, Said>,
@@ -32,29 +35,50 @@ struct Said {
 pub(crate) struct Heard {
     /// Whether the document hears of it.
     pub(crate) is_news: bool,
-    /// What the peer is told, the first time that it sent changes of the document.
-    pub(crate) refused: Option<Refused>,
+    /// Whether it sent changes of the document for the first time, and is to be told.
+    pub(crate) is_first: bool,
 }
 
 impl Reading {
-    /// Takes the changes out of a message about a document.
-    pub(crate) fn hear(&mut self, document: DocumentId, message: &mut Message, now: Instant) -> Heard {
-        let had_changes = message.has_changes();
-        message.changes.clear();
-        message.documents.clear();
+    /// Hears a message about a document; its changes are taken out unless they `may_be_taken`.
+    pub(crate) fn hear(
+        &mut self,
+        document: DocumentId,
+        message: &mut Message,
+        may_be_taken: bool,
+        now: Instant,
+    ) -> Heard {
+        let has_some = message.has_changes();
         let before = self.ahead.get(&document).copied();
-        if !had_changes && before.is_none() {
-            return Heard { is_news: true, refused: None };
+        if before.is_none() && (may_be_taken || !has_some) {
+            return Heard { is_news: true, is_first: false };
+        }
+        if !may_be_taken {
+            message.changes.clear();
+            message.documents.clear();
         }
         let mut hasher = DefaultHasher::new();
         message.head.clone().encode().hash(&mut hasher);
         let said = Said { hash: hasher.finish(), at: now };
-        let is_news = before.is_none_or(|before| before.hash != said.hash || before.at + PAUSE <= now);
+        let is_news = (has_some && may_be_taken)
+            || before.is_none_or(|before| before.hash != said.hash || before.at + PAUSE <= now);
         if is_news {
+            if self.ahead.len() >= MOST {
+                self.ahead.clear();
+            }
             self.ahead.insert(document, said);
         }
-        let text = || format!("document {document}: this token may only read: changes made here are not taken");
-        Heard { is_news, refused: before.is_none().then(|| Refused::new("read_only", text())) }
+        Heard { is_news, is_first: before.is_none() }
+    }
+
+    /// Whether changes of a document were left out.
+    pub(crate) fn is_ahead(&self, document: &DocumentId) -> bool {
+        self.ahead.contains_key(document)
+    }
+
+    /// The documents of which changes were left out.
+    pub(crate) fn ahead(&self) -> Vec<DocumentId> {
+        self.ahead.keys().copied().collect()
     }
 }
 
@@ -92,9 +116,9 @@ mod tests {
                 let mut is_quiet = true;
                 if let Some(said) = client.generate_sync_message(&mut of_client) {
                     let mut said = message(said);
-                    let heard = reading.hear(DOCUMENT, &mut said, now);
+                    let heard = reading.hear(DOCUMENT, &mut said, false, now);
                     assert!(!said.has_changes());
-                    told += usize::from(heard.refused.is_some());
+                    told += usize::from(heard.is_first);
                     if heard.is_news {
                         is_quiet = false;
                         server.receive_sync_message(&mut of_server, said.head).unwrap();
@@ -123,8 +147,8 @@ mod tests {
         let said = || message(Automerge::new().generate_sync_message(&mut sync::State::new()).unwrap());
         let mut reading = Reading::default();
         for _ in 0..3 {
-            let heard = reading.hear(DOCUMENT, &mut said(), Instant::now());
-            assert_eq!(heard, Heard { is_news: true, refused: None });
+            let heard = reading.hear(DOCUMENT, &mut said(), false, Instant::now());
+            assert_eq!(heard, Heard { is_news: true, is_first: false });
         }
     }
 
@@ -136,9 +160,14 @@ mod tests {
         let with = |changes: Vec<Vec<u8>>| message(sync::Message { changes: changes.into(), ..head.clone() });
         let own: Vec<_> = document.get_changes(&[]).iter().map(|change| change.raw_bytes().to_vec()).collect();
         let (mut reading, now) = (Reading::default(), Instant::now());
-        assert!(reading.hear(DOCUMENT, &mut with(own), now).is_news);
-        assert!(!reading.hear(DOCUMENT, &mut with(Vec::new()), now).is_news);
-        assert!(reading.hear(DOCUMENT, &mut with(Vec::new()), now + PAUSE).is_news);
-        assert!(!reading.hear(DOCUMENT, &mut with(Vec::new()), now + PAUSE).is_news);
+        assert!(reading.hear(DOCUMENT, &mut with(own.clone()), false, now).is_news);
+        assert!(!reading.hear(DOCUMENT, &mut with(Vec::new()), false, now).is_news);
+        assert!(reading.hear(DOCUMENT, &mut with(Vec::new()), false, now + PAUSE).is_news);
+        assert!(!reading.hear(DOCUMENT, &mut with(Vec::new()), false, now + PAUSE).is_news);
+        // Whose changes are taken again may go on talking of what is missing; but not for ever either.
+        let later = now + 3 * PAUSE;
+        let mut taken = with(own);
+        assert!(reading.hear(DOCUMENT, &mut taken, true, later).is_news && taken.has_changes());
+        assert!(!reading.hear(DOCUMENT, &mut with(Vec::new()), true, later).is_news);
     }
 }

@@ -1,5 +1,7 @@
 //! One connection: its frames in, its frames out, and when it ends.
+mod gossip;
 mod kube;
+mod quota;
 
 use std::{
     sync::Arc,
@@ -17,8 +19,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
-use self::kube::{Doors, Listed};
 pub(crate) use self::kube::{Ended, Kube, Side};
+use self::{
+    kube::{Doors, Listed},
+    quota::Wants,
+};
 use crate::{
     actor::{Ephemeral, Input, Mail, What},
     admission,
@@ -29,6 +34,7 @@ use crate::{
     intake,
     outbox::{Close, Next, Outbox},
     ports::Grant,
+    quota::Account,
     rate::{Meter, Whose},
     reading::Reading,
     refused::Refused,
@@ -60,6 +66,8 @@ pub(crate) struct Link {
     pub(crate) waiting: Arc<Semaphore>,
     /// Names its storage over connections, if it has one.
     pub(crate) storage_id: Option<Arc<str>>,
+    /// What its changes count towards.
+    pub(crate) account: Arc<Account>,
     /// The storage ids whose heads it wants to hear of.
     pub(crate) subscriptions: Subscriptions,
     /// Which KUBE it is, if it is another.
@@ -111,6 +119,8 @@ struct Reader<'a, S> {
     /// Who it is, and what it may do; none until it has joined.
     joined: Option<(Arc<Link>, Grant)>,
     reading: Reading,
+    /// Room for changes that were over a quota.
+    wants: Option<Wants>,
     /// The rates that its messages count towards.
     meters: Vec<Meter>,
     /// Until when nothing is read, because messages came faster.
@@ -140,6 +150,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             side,
             joined: None,
             reading: Reading::default(),
+            wants: None,
             meters: Vec::new(),
             paused: None,
             doors: Doors::default(),
@@ -187,7 +198,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             };
             self.offers = offers;
             let taken = match frame {
-                Ok(None) => Ok(true),
+                Ok(None) => self.look_for_room().await.map(|()| true),
                 Ok(Some(frame)) => self.take(&frame).await,
                 Err(refused) => Err(refused),
             };
@@ -269,7 +280,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             Side::Answering { credentials, .. } => {
                 admission::admit(&self.hub.config(), &*self.hub.gatekeeper, credentials)
             }
-            Side::Joining { space } => Ok(kube::trusted(space)),
+            Side::Joining { space, .. } => Ok(kube::trusted(space)),
         };
         if let Err(refused) = &admitted {
             self.hub.refusals.say(|| tracing::warn!("a peer is not let in: {}", refused.text));
@@ -290,10 +301,11 @@ impl<'a, S: Socket> Reader<'a, S> {
         Ok(None)
     }
 
-    /// When to ask again though nothing has happened; none when the grant has no end.
+    /// When to ask again though nothing has happened; none when the grant has no end, and no changes were over a quota.
     fn look_again_at(&self) -> Option<Instant> {
-        let until = self.joined.as_ref()?.1.until?;
-        Some(Instant::now() + until.duration_since(SystemTime::now()).unwrap_or_default().min(LOOK_AGAIN))
+        let until = self.joined.as_ref()?.1.until;
+        let left = until.map(|until| until.duration_since(SystemTime::now()).unwrap_or_default().min(LOOK_AGAIN));
+        left.map(|left| Instant::now() + left).into_iter().chain(self.wants.map(|wants| wants.look_at)).min()
     }
 
     /// Takes one frame; `false` when it is the last.
@@ -314,14 +326,8 @@ impl<'a, S: Socket> Reader<'a, S> {
             Inbound::Sync { document, data, request } => {
                 let room = self.reserve(data.len()).await?;
                 let mut message = intake::read(self.hub, document, frame.slice_ref(data)).await?;
-                if !may_write {
-                    let heard = self.reading.hear(document, &mut message, Instant::now().into_std());
-                    if let Some(refused) = heard.refused {
-                        self.tell(&link, &refused);
-                    }
-                    if !heard.is_news {
-                        return Ok(true);
-                    }
+                if !self.hears(&link, document, &mut message, may_write) {
+                    return Ok(true);
                 }
                 self.send(document, Input { link, what: What::Sync { message, request }, room: Some(room) }).await?;
             }
@@ -345,6 +351,7 @@ impl<'a, S: Socket> Reader<'a, S> {
                     self.send(document, Input { link, what: What::Unavailable, room: None }).await?;
                 }
             }
+            Inbound::Decided { document, deleted, at } => self.decided(link, document, deleted, at).await?,
             Inbound::Follow { since } => self.follow(&link, since),
             Inbound::Position { position } => {
                 if let Some(kube) = link.kube.as_ref().filter(|kube| kube.may_follow) {
@@ -353,15 +360,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             }
             Inbound::Error(text) => return Ok(self.hear_error(&link, text)),
             Inbound::Leave => return Ok(false),
-            Inbound::RemoteSubscriptionChange { add, remove } => {
-                link.subscriptions.remove(&remove);
-                let added: Arc<[_]> = link.subscriptions.add(&add, &self.hub.gossip).into();
-                if !added.is_empty() {
-                    // It is as if each document were sent to.
-                    (0..self.doors.len()).for_each(|_| self.pace(0));
-                    self.doors.tell(&link, || What::Subscribed(Arc::clone(&added))).await;
-                }
-            }
+            Inbound::RemoteSubscriptionChange { add, remove } => self.subscribe(&link, &add, &remove).await,
             Inbound::RemoteHeadsChanged { document, heads } => {
                 // As with what is ephemeral: only who has the document open is heard.
                 let heads: Vec<_> = heads.iter().filter_map(Heads::read).collect();
@@ -387,7 +386,8 @@ impl<'a, S: Socket> Reader<'a, S> {
         let token = grant.token.clone().map(Whose::Token);
         self.meter(token.into_iter().chain([Whose::Space(Arc::clone(&grant.space))]));
         self.hub.metrics.sent.with_label_values(&["peer"]).inc();
-        self.outbox.push(wire::peer(&self.hub.peer, join.sender, self.hub.store.storage_id(), join.kube));
+        let kube = join.kube.map(|_| self.config.max_message.as_u64());
+        self.outbox.push(wire::peer(&self.hub.peer, join.sender, self.hub.store.storage_id(), kube));
         self.begin(join.sender, join.storage_id, join.kube, grant);
         Ok(())
     }
@@ -415,7 +415,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             let Some(door) = self.doors.get(&document) else { break };
             match door.send(input).await {
                 Ok(()) => return Ok(()),
-                Err(unsent) => input = unsent.0,
+                Err(unsent) => input = unsent,
             }
         }
         Err(Refused::new("document_fell", format!("document {document} cannot be opened")))
@@ -431,6 +431,7 @@ impl<'a, S: Socket> Reader<'a, S> {
         self.outbox.close(why);
         self.listed = None;
         if let Some((link, _)) = &self.joined {
+            gossip::want(self.hub, link, &[], &link.subscriptions.take());
             self.doors.close(link).await;
         }
         let refusal = self.outbox.refusal();
@@ -511,6 +512,7 @@ fn kind(inbound: &Inbound<'_>) -> &'static str {
         Inbound::Peer(_) => "peer",
         Inbound::Follow { .. } => "kube-follow",
         Inbound::Position { .. } => "kube-position",
+        Inbound::Decided { .. } => "kube-decided",
         Inbound::Error(_) => "error",
         Inbound::Leave => "leave",
         Inbound::Unknown(_) => "unknown",

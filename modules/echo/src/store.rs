@@ -7,27 +7,29 @@
 //! | table | has | a row is |
 //! |---|---|---|
 //! | `about` | name, value | `storage-id`: the UUID that other peers know this store by |
-//! | `spaces` | id, name | a space |
-//! | `documents` | id, space, document, deleted, next, since, snapshot, tail, changes, changed, heads, position | a document: its id on the wire, whether only its tombstone is left, the number of its next write, the number before which nothing of it is left, the bytes of its snapshot and of its tail, how many changes these have, when the last of them was stored (ms since 1970, UTC), its heads (32 bytes each, sorted), where it is in the order in which documents were last changed |
+//! | `spaces` | id, name, bytes | a space, and how many bytes the snapshots and tails of its documents have together |
+//! | `documents` | id, space, document, deleted, next, since, snapshot, tail, changes, changed, revived, heads, position | a document: its id on the wire, whether only its tombstone is left, the number of its next write, the number before which nothing of it is left, the bytes of its snapshot and of its tail, how many changes these have, when the last of them was stored (ms since 1970, UTC), when it was brought back after a deletion (0 when never), its heads (32 bytes each, sorted), where it is in the order in which documents were last changed |
 //! | `snapshots` | id, sealed, chunk | the snapshot of a document: what is kept beside it (see [`crate::sealed`]), and the document chunk |
 //! | `tail` | document, number, chunk | changes after the snapshot, in the order of their numbers: automerge chunks, joined |
 //! | `aside` | document, hash, chunk | a change that the document cannot be saved with; or, by their SHA-256, bytes that a repair found damaged, or without what they build on |
 //! | `mirrors` | space, peer, sent, received | another KUBE, by its storage id: it has all of the space up to a position here, and we have all up to a position there |
+//! | `added` | token, day, bytes | what came with a token, by the name that it has here, on the last day (since 1970, UTC) that something did; those of days before the latest are deleted |
 //!
-//! `sum` beside a blob is its CRC-32 (IEEE); of a document it is that of deleted, next, since, snapshot, tail, changes and changed
-//! (8 bytes each, little-endian) and heads. The snapshot and the tail, joined, are what `automerge` loads: each change comes after those it depends on.
+//! `sum` beside a blob is its CRC-32 (IEEE); of a document it is that of deleted, next, since, snapshot, tail, changes, changed
+//! and revived (8 bytes each, little-endian) and heads. The snapshot and the tail, joined, are what `automerge` loads: each change comes after those it depends on.
 //! Every row of one commit appears at once or not at all. A compaction replaces the snapshot, and the tail up to a number, by
 //! one document chunk with the same heads, unless the document was replaced after it was read.
 //!
 //! *The tombstone rule*: of a deleted document the entry stays, with the heads that it had and the time of the deletion, and
-//! nothing is appended to it until it is revived. So what is deleted does not come back with who still has it.
+//! nothing is appended to it until it is revived. So what is deleted does not come back with who still has it. Deletions and
+//! revivals are told to other KUBEs, and of two the later counts.
 //!
 //! *The position rule*: every write that moves heads gives its document a position above all that were given before, so who
 //! has everything up to a position lacks what is above it and nothing else.
 //!
 //! *The port rule*: every method can fail, and what failed is not assumed to be on disk, nor to be missing from it.
 mod disk;
-mod readers;
+mod workers;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc};
@@ -38,7 +40,7 @@ use bytes::Bytes;
 use crate::{sealed::Sealed, wire::DocumentId};
 
 pub use disk::Disk;
-pub(crate) use readers::Readers;
+pub(crate) use workers::{Purpose, Workers};
 pub(crate) use writer::{Health, Writer};
 
 /// The space of everyone whom `access = "open"` lets in.
@@ -70,8 +72,17 @@ pub struct Summary {
     pub changes: u64,
     /// When the last of them was stored, in milliseconds since 1970 (UTC).
     pub changed: u64,
+    /// When it was brought back after a deletion, in milliseconds since 1970 (UTC); 0 when it never was.
+    pub revived: u64,
     /// The heads, sorted.
     pub heads: Vec<ChangeHash>,
+}
+
+impl Summary {
+    /// When it was last deleted or brought back, in milliseconds since 1970 (UTC); 0 when never.
+    pub fn decided(&self) -> u64 {
+        if self.deleted { self.changed } else { self.revived }
+    }
 }
 
 /// One document of a list.
@@ -156,6 +167,22 @@ pub enum Mark {
     Received(u64),
 }
 
+/// What came with a token on the last day that something did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Names the token.
+    pub token: Arc<str>,
+    /// The day, counted from 1970 (UTC).
+    pub day: u64,
+    /// Bytes of changes.
+    pub bytes: u64,
+}
+
+/// The day, counted from 1970 (UTC), of a time in milliseconds since then.
+pub(crate) fn day(at: u64) -> u64 {
+    at / (24 * 60 * 60 * 1000)
+}
+
 /// One change of the store; several are committed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
@@ -173,6 +200,8 @@ pub enum Write {
         changes: u64,
         /// When they came, in milliseconds since 1970 (UTC).
         at: u64,
+        /// The tokens that they came with, and how many bytes of them with each.
+        by: Vec<(Arc<str>, u64)>,
     },
     /// A document chunk in place of all that was stored before a number.
     Compact {
@@ -194,17 +223,19 @@ pub enum Write {
         /// Hash and chunk of each change that is not in it.
         aside: Vec<(ChangeHash, Bytes)>,
     },
-    /// A tombstone in place of all that was stored.
+    /// A tombstone in place of all that was stored, or of nothing.
     Delete {
         /// The document.
         key: Key,
         /// When it is deleted, in milliseconds since 1970 (UTC).
         at: u64,
     },
-    /// An empty document in place of a tombstone, to be stored anew.
+    /// An empty document in place of a tombstone, to be stored anew; of a living one only that earlier deletions are over.
     Revive {
         /// The document.
         key: Key,
+        /// When it is brought back, in milliseconds since 1970 (UTC).
+        at: u64,
     },
 }
 
@@ -215,7 +246,7 @@ impl Write {
             | Self::Compact { key, .. }
             | Self::SetAside { key, .. }
             | Self::Delete { key, .. }
-            | Self::Revive { key } => key,
+            | Self::Revive { key, .. } => key,
         }
     }
 
@@ -295,7 +326,7 @@ pub trait Store: Send + Sync + 'static {
     /// The database could not be written; what became of `writes` is unknown until the documents are read again.
     fn commit(&self, writes: &[Write]) -> Result<(), Error>;
 
-    /// The documents of a space whose heads moved after a position, in that order, at most so many: each with its position.
+    /// The documents of a space whose heads moved, or that were deleted, after a position, in that order, at most so many: each with its position.
     ///
     /// # Errors
     /// The database could not be read.
@@ -312,6 +343,18 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The database could not be written; the mark may be there or not.
     fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error>;
+
+    /// How many bytes the snapshots and tails of a space have since the last commit; known without reading.
+    fn used(&self, space: &str) -> u64;
+
+    /// Every space, by name, and how many bytes it has so.
+    fn spaces(&self) -> Vec<(Arc<str>, u64)>;
+
+    /// What came with each token on the latest day, and on others that were not deleted yet.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    fn added(&self) -> Result<Vec<Added>, Error>;
 
     /// Documents whose tail has more than a quarter of the bytes of the snapshot and is worth a compaction: at most `most`, in
     /// the order of the store, after a place in it.

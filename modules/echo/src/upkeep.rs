@@ -1,9 +1,9 @@
 //! What the store needs beside commits: that what was committed gets to its place.
 use std::{sync::Arc, time::Duration};
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 
-use crate::hub::Hub;
+use crate::{hub::Hub, store::Store};
 
 /// How often, if something was committed.
 const EVERY: Duration = Duration::from_millis(500);
@@ -12,6 +12,10 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(crate) async fn run(hub: Arc<Hub>) {
     let mut tidied = 0;
     loop {
+        let stored: u64 = hub.store.spaces().iter().map(|(_, bytes)| bytes).sum();
+        hub.metrics.stored.set(i64::try_from(stored).unwrap_or(i64::MAX));
+        let waiting = hub.compactions.max_capacity() - hub.compactions.capacity();
+        hub.metrics.compactions_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         tokio::select! {
             () = hub.cx.stopped() => return,
             () = sleep(EVERY) => {}
@@ -20,12 +24,10 @@ pub(crate) async fn run(hub: Arc<Hub>) {
         if commits == tidied {
             continue;
         }
-        let store = Arc::clone(&hub.store);
-        match spawn_blocking(move || store.tidy()).await {
-            Ok(Ok(is_done)) => tidied = if is_done { commits } else { 0 },
+        match hub.tidiers.run(Store::tidy).await {
+            Ok(is_done) => tidied = if is_done { commits } else { 0 },
             // Commits do the same when it is late.
-            Ok(Err(error)) => hub.refusals.say(|| tracing::warn!("cannot tidy up: {error}")),
-            Err(_) => return,
+            Err(error) => hub.refusals.say(|| tracing::warn!("cannot tidy up: {error}")),
         }
     }
 }

@@ -4,9 +4,12 @@
 //! writes what JavaScript decodes as plain objects: definite lengths, text keys, byte strings without tags.
 //!
 //! # Between two KUBEs
-//! Three things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map: whoever says so
-//! understands the rest. `kube-follow {since?}` asks to be offered every document of the space that was stored after a
-//! position of the other's store, or after what the other itself remembers. `kube-position {position}` says that all up to it was offered, and is had.
+//! Some things are added, which other peers pass over. `peerMetadata` of `join` and `peer` has `kube`, a map with `maxMessage`,
+//! the longest frame that its sender reads: whoever says so understands the rest. `kube-follow {since?}` asks to be offered
+//! every document of the space that was stored after a position of the other's store, or after what the other itself
+//! remembers. `kube-position {position}` says that all up to it was offered, and is had. `kube-decided {documentId, deleted,
+//! at}` says that whoever runs a KUBE deleted a document at a time (ms since 1970, UTC), or brought it back: of two decisions
+//! the later counts. A deletion is answered with `doc-unavailable` once it is done.
 mod cbor;
 
 use std::{fmt, str::FromStr};
@@ -108,6 +111,15 @@ pub enum Inbound<'a> {
         /// The position.
         position: u64,
     },
+    /// A document was deleted or brought back at another KUBE.
+    Decided {
+        /// The document.
+        document: DocumentId,
+        /// Whether it was deleted.
+        deleted: bool,
+        /// When, in milliseconds since 1970 (UTC).
+        at: u64,
+    },
     /// Something is refused: why, in words.
     Error(&'a str),
     /// The client goes.
@@ -127,8 +139,8 @@ pub struct Join<'a> {
     pub ephemeral: bool,
     /// Versions of the protocol that the client speaks; a client that names none speaks version 1.
     pub versions: Vec<&'a str>,
-    /// Whether it is another KUBE.
-    pub kube: bool,
+    /// The longest frame that it reads, in bytes, if it is another KUBE.
+    pub kube: Option<u64>,
 }
 
 impl Join<'_> {
@@ -145,8 +157,8 @@ pub struct Answer<'a> {
     pub sender: &'a str,
     /// Names its storage over connections, if it has one.
     pub storage_id: Option<&'a str>,
-    /// Whether it is another KUBE.
-    pub kube: bool,
+    /// The longest frame that it reads, in bytes, if it is another KUBE.
+    pub kube: Option<u64>,
 }
 
 /// A message that is passed on to whoever has the document open, and not stored.
@@ -238,13 +250,13 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
                 storage_id: metadata.optional_id("storageId")?,
                 ephemeral: metadata.flag("isEphemeral")?,
                 versions: fields.texts("supportedProtocolVersions")?.unwrap_or_else(|| vec![VERSION]),
-                kube: metadata.has("kube"),
+                kube: kube(&metadata)?,
             })
         }
         "peer" => {
             let metadata = fields.map("peerMetadata")?;
             let (sender, storage_id) = (fields.id("senderId")?, metadata.optional_id("storageId")?);
-            Inbound::Peer(Answer { sender, storage_id, kube: metadata.has("kube") })
+            Inbound::Peer(Answer { sender, storage_id, kube: kube(&metadata)? })
         }
         "sync" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: false },
         "request" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: true },
@@ -265,36 +277,51 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
         }
         "kube-follow" => Inbound::Follow { since: fields.has("since").then(|| fields.integer("since")).transpose()? },
         "kube-position" => Inbound::Position { position: fields.integer("position")? },
+        "kube-decided" => Inbound::Decided {
+            document: fields.document()?,
+            deleted: fields.flag("deleted")?,
+            at: fields.integer("at")?,
+        },
         "error" => Inbound::Error(fields.text("message").unwrap_or_default()),
         "leave" => Inbound::Leave,
         unknown => Inbound::Unknown(unknown),
     })
 }
 
-/// Encodes the first frame to another KUBE: who this peer is, and that version 1 is spoken.
-pub fn join(sender: &str, storage_id: &str) -> Bytes {
+/// The longest frame that another KUBE reads; any, if it does not say.
+fn kube(metadata: &Fields<'_>) -> Result<Option<u64>, Error> {
+    if !metadata.has("kube") {
+        return Ok(None);
+    }
+    let kube = metadata.map("kube")?;
+    if kube.has("maxMessage") { kube.integer("maxMessage").map(Some) } else { Ok(Some(u64::MAX)) }
+}
+
+/// Encodes the first frame to another KUBE: who this peer is, that version 1 is spoken, and the longest frame that is read.
+pub fn join(sender: &str, storage_id: &str, max_message: u64) -> Bytes {
     let mut encoder = Encoder::new(Vec::with_capacity(256));
     encoder.map(4).expect(INFALLIBLE);
     Frame(encoder)
         .text("type", "join")
         .text("senderId", sender)
-        .with("peerMetadata", |e| metadata(e, storage_id, true))
+        .with("peerMetadata", |e| metadata(e, storage_id, Some(max_message)))
         .with("supportedProtocolVersions", |e| e.array(1)?.str(VERSION)?.ok())
         .done()
 }
 
-/// Encodes the answer to a join: who this peer is, and that version 1 is spoken; and, to another `kube`, that we are one.
-pub fn peer(sender: &str, target: &str, storage_id: &str, kube: bool) -> Bytes {
+/// Encodes the answer to a join: who this peer is, and that version 1 is spoken; and, to another KUBE, that we are one, and the
+/// longest frame that is read.
+pub fn peer(sender: &str, target: &str, storage_id: &str, kube: Option<u64>) -> Bytes {
     Frame::new("peer", 5, sender, target)
         .text("selectedProtocolVersion", VERSION)
         .with("peerMetadata", |e| metadata(e, storage_id, kube))
         .done()
 }
 
-fn metadata(encoder: &mut Encoder, storage_id: &str, kube: bool) -> Encoded {
-    encoder.map(2 + u64::from(kube))?;
-    if kube {
-        encoder.str("kube")?.map(0)?;
+fn metadata(encoder: &mut Encoder, storage_id: &str, kube: Option<u64>) -> Encoded {
+    encoder.map(2 + u64::from(kube.is_some()))?;
+    if let Some(max_message) = kube {
+        integer(encoder.str("kube")?.map(1)?.str("maxMessage")?, max_message)?;
     }
     encoder.str("storageId")?.str(storage_id)?.str("isEphemeral")?.bool(false)?.ok()
 }
@@ -312,6 +339,15 @@ pub fn follow(sender: &str, target: &str, since: Option<u64>) -> Bytes {
 /// Encodes that another KUBE has all that we stored up to a position.
 pub fn position(sender: &str, target: &str, position: u64) -> Bytes {
     Frame::new("kube-position", 4, sender, target).with("position", |e| integer(e, position)).done()
+}
+
+/// Encodes that a document was deleted or brought back at some time.
+pub fn decided(sender: &str, target: &str, document: DocumentId, deleted: bool, at: u64) -> Bytes {
+    Frame::new("kube-decided", 6, sender, target)
+        .document(document)
+        .with("deleted", |e| e.bool(deleted)?.ok())
+        .with("at", |e| integer(e, at))
+        .done()
 }
 
 /// Encodes a sync message about a document.
@@ -355,6 +391,18 @@ pub fn remote_heads_changed(sender: &str, target: &str, document: DocumentId, he
             }
             e.ok()
         })
+        .done()
+}
+
+/// Encodes which storages we want to hear of from now on, and which no longer.
+pub fn remote_subscription_change(sender: &str, target: &str, add: &[&str], remove: &[&str]) -> Bytes {
+    let list = |encoder: &mut Encoder, ids: &[&str]| {
+        encoder.array(ids.len() as u64)?;
+        ids.iter().try_for_each(|id| encoder.str(id)?.ok())
+    };
+    Frame::new("remote-subscription-change", 5, sender, target)
+        .with("add", |e| list(e, add))
+        .with("remove", |e| list(e, remove))
         .done()
 }
 

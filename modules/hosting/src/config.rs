@@ -50,6 +50,9 @@ pub struct Config {
     /// Derived: the app at the apex.
     #[serde(skip)]
     pub home: String,
+    /// Derived: where pages may sync too, when this KUBE is away.
+    #[serde(skip)]
+    pub others: Vec<String>,
 }
 
 impl Default for Config {
@@ -72,6 +75,7 @@ impl Default for Config {
             list_apps: true,
             domain: "localhost".to_owned(),
             home: "welcome".to_owned(),
+            others: Vec::new(),
         }
     }
 }

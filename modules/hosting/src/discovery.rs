@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::{Scheme, answer::Answer, host};
 
-/// Where a page syncs: `{ "version": 1, "sync": "wss://..." }`.
+/// Where a page syncs: `{ "version": 1, "sync": "wss://..." }`, and if this KUBE is not the only one that holds its documents,
+/// `"others": ["wss://..."]`, in the order to try them.
 const CONFIG: &str = "/.well-known/kube/config";
 /// What is served here: `{ "version": 1, "apps": [{ "name": "...", "url": "https://..." }] }`, the app at the apex first.
 const APPS: &str = "/.well-known/kube/apps";
@@ -20,6 +21,8 @@ pub(crate) struct Discovery<'a> {
     pub home: &'a str,
     /// The path at which pages sync on their own host.
     pub sync: &'a str,
+    /// Where pages may sync too, when this KUBE is away.
+    pub others: &'a [String],
     /// The apps to list; none when nobody is to be told.
     pub sites: Option<&'a Sites>,
 }
@@ -37,7 +40,11 @@ impl Discovery<'_> {
                     Scheme::Http => "ws",
                     Scheme::Https => "wss",
                 };
-                json!({ "version": 1, "sync": format!("{scheme}://{authority}{}", self.sync) })
+                let mut value = json!({ "version": 1, "sync": format!("{scheme}://{authority}{}", self.sync) });
+                if !self.others.is_empty() {
+                    value["others"] = self.others.into();
+                }
+                value
             }
             (APPS, Some(sites)) => {
                 let port = authority.rfind(':').map_or("", |colon| &authority[colon..]);
@@ -86,8 +93,8 @@ mod tests {
 
     #[test]
     fn a_page_learns_where_it_syncs() {
-        let https =
-            Discovery { scheme: Scheme::Https, domain: "kube.test", home: "welcome", sync: "/sync", sites: None };
+        let (scheme, domain, home, sync) = (Scheme::Https, "kube.test", "welcome", "/sync");
+        let https = Discovery { scheme, domain, home, sync, others: &[], sites: None };
         let http = Discovery { scheme: Scheme::Http, ..https };
         for (discovery, host, sync) in [
             (&https, "shop.kube.test", "wss://shop.kube.test/sync"),
@@ -97,6 +104,10 @@ mod tests {
             let text = format!("{{\"sync\":\"{sync}\",\"version\":1}}");
             assert_eq!(ask(discovery, Method::GET, CONFIG, host), Some((200, text)));
         }
+        let others = ["wss://sync.other.test/".to_owned()];
+        let text = r#"{"others":["wss://sync.other.test/"],"sync":"wss://kube.test/sync","version":1}"#.to_owned();
+        let with_others = Discovery { others: &others, ..https };
+        assert_eq!(ask(&with_others, Method::GET, CONFIG, "kube.test"), Some((200, text)));
         assert_eq!(ask(&https, Method::POST, CONFIG, "kube.test").map(|(status, _)| status), Some(405));
         assert_eq!(ask(&https, Method::GET, "/.well-known/kube/other", "kube.test"), None);
     }
@@ -104,8 +115,8 @@ mod tests {
     #[test]
     fn the_apps_are_listed_home_first_or_not_at_all() {
         let sites = sites(&["atlas", "shop", "welcome"]);
-        let mut discovery =
-            Discovery { scheme: Scheme::Https, domain: "kube.test", home: "shop", sync: "/", sites: Some(&sites) };
+        let (scheme, domain, home, sync) = (Scheme::Https, "kube.test", "shop", "/");
+        let mut discovery = Discovery { scheme, domain, home, sync, others: &[], sites: Some(&sites) };
         let (_, text) = ask(&discovery, Method::GET, APPS, "kube.test:8443").unwrap();
         let list: serde_json::Value = serde_json::from_str(&text).unwrap();
         let urls: Vec<_> = list["apps"].as_array().unwrap().iter().map(|app| app["url"].as_str().unwrap()).collect();

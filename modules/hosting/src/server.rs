@@ -140,6 +140,7 @@ impl Caller {
             domain: &server.domain,
             home: &self.config.home,
             sync: server.sync,
+            others: &self.config.others,
             sites: self.config.list_apps.then_some(&*sites),
         };
         if let Some(answer) = discovery.answer(&request.method, &request.uri, &request.headers) {

@@ -8,8 +8,8 @@ import { keepToken, readToken, tokenFor, withoutToken } from "./token.ts"
 
 /** How to connect; everything has a default. */
 export interface Options {
-  /** The WebSocket address of the KUBE. Default: what {@link findKube} finds. */
-  sync?: string
+  /** The WebSocket address of the KUBE, or of several that hold the same documents. Default: what {@link findKube} finds. */
+  sync?: string | readonly string[]
   /** A token for the KUBE, which is kept on this device. Default: the one kept, or that of a link in the address. */
   token?: string
   /** The name of the database on this device. Default: "kube". */
@@ -53,8 +53,9 @@ export class Kube {
   useToken(token: string): void {
     this.#token = token
     if (!this.#link) return
-    keepToken(this.#link.sync, token)
-    this.#link.use(token)
+    const { deniedBy, sync } = this.#link
+    for (const address of deniedBy.length > 0 ? deniedBy : [sync]) keepToken(address, token)
+    this.#link.again()
   }
 
   /**
@@ -84,10 +85,11 @@ export class Kube {
     this.offerToken(token)
   }
 
-  async #connect(address: string | undefined): Promise<void> {
-    const sync = address ?? (await findKube())
-    if (this.#token !== undefined) keepToken(sync, this.#token)
-    const link = new Link(sync, tokenFor(sync))
+  async #connect(given: string | readonly string[] = []): Promise<void> {
+    const named = typeof given === "string" ? [given] : given
+    const addresses = named.length > 0 ? named : await findKube()
+    if (this.#token !== undefined && addresses[0]) keepToken(addresses[0], this.#token)
+    const link = new Link(addresses)
     this.#link = link
     link.listen(() => {
       this.#tryOffered()
@@ -98,6 +100,7 @@ export class Kube {
     this.repo.networkSubsystem.addNetworkAdapter(link)
     // Leaving the network does not close a connection by itself: try a new one, which tells.
     globalThis.addEventListener?.("offline", () => link.renew())
+    globalThis.addEventListener?.("online", () => link.hurry())
   }
 }
 

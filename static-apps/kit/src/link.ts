@@ -2,15 +2,27 @@ import { decodeSyncMessage, type Heads } from "@automerge/automerge/slim"
 import { cbor, type DocumentId, type Message, type PeerId, type PeerMetadata } from "@automerge/automerge-repo/slim"
 import { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
 
-import { withToken } from "./token.ts"
+import { tokenFor, withToken } from "./token.ts"
 
 type Listener = () => void
 
 /** What the KUBE says when it refuses something about one document, and the connection stays. */
 const ABOUT = /^document (\w+): (.*)$/s
 
+/** What the adapter waits before it tries again by itself, in milliseconds: for ever, because here it is done otherwise. */
+const NEVER = 2 ** 31 - 1
+/** How long an attempt may take, in milliseconds. */
+const PATIENCE = 10_000
+/** The shortest and the longest pause after all addresses have failed, in milliseconds. */
+const PAUSE = { first: 1000, longest: 15_000 }
+/** The longest pause before the next address, or the same for once, is tried, in milliseconds. */
+const STEP = 300
+
 /**
- * The connection to the KUBE, and what the KUBE said on it.
+ * The connection to the KUBE, or to another that holds the same documents, and what that said on it.
+ *
+ * When an attempt fails the next address is tried, and after the last the first again, each time after a longer pause. It stays
+ * with the one that lets it in, and when that connection is lost it tries there first.
  *
  * A KUBE announces heads only when what they name is on its disk, so the heads of its last message about a document are what
  * it has. We keep them in each session anew: a KUBE that came back from a backup may have less than before.
@@ -20,20 +32,23 @@ export class Link extends WebSocketClientAdapter {
   #heads = new Map<DocumentId, Heads>()
   #listeners = new Set<Listener>()
   #failed = false
-  #denied: string | undefined
+  #greeted = false
+  #denied = new Map<string, string>()
+  #current = 0
+  #failures = 0
+  #retry: ReturnType<typeof setTimeout> | undefined
   #refused = new Map<DocumentId, string>()
 
-  constructor(
-    /** The address of the KUBE, without a token. */
-    readonly sync: string,
-    token: string | undefined,
-  ) {
-    // Not all at the same moment, when a KUBE comes back.
-    super(withToken(sync, token), 3000 + Math.random() * 2000)
+  /** Connects to one of these addresses, which have no tokens in them, the first if it can. */
+  constructor(readonly addresses: readonly string[]) {
+    super(addresses[0] ?? "", NEVER)
     this.on("peer-candidate", ({ peerId }) => {
+      clearTimeout(this.#retry)
+      this.#failures = 0
+      this.#greeted = true
       this.#peer = peerId
       this.#heads.clear()
-      this.#denied = undefined
+      this.#denied.clear()
       this.#refused.clear()
       this.#tell()
     })
@@ -45,6 +60,16 @@ export class Link extends WebSocketClientAdapter {
     this.on("message", message => this.#hear(message))
   }
 
+  /** The address that is connected to, or tried, without a token. */
+  get sync(): string {
+    return this.addresses[this.#current] ?? ""
+  }
+
+  /** The addresses that did not let us in since we were last connected. */
+  get deniedBy(): string[] {
+    return [...this.#denied.keys()]
+  }
+
   /** Whether the KUBE has greeted us on a connection that is still open. */
   get connected(): boolean {
     return this.#peer !== undefined
@@ -52,7 +77,7 @@ export class Link extends WebSocketClientAdapter {
 
   /** Why the KUBE does not let us in, in its words; none when it does, or has not said. */
   get denied(): string | undefined {
-    return this.#denied
+    return this.#denied.values().next().value
   }
 
   /** Why the KUBE does not take our changes of a document, in its words; none when it does, or has not said. */
@@ -60,15 +85,19 @@ export class Link extends WebSocketClientAdapter {
     return this.#refused.get(document)
   }
 
-  /** Connects anew with this token. */
-  use(token: string): void {
-    // The adapter reads it for each attempt.
-    ;(this as { url: string }).url = withToken(this.sync, token)
-    this.#denied = undefined
+  /** Connects anew, with the tokens of this device as they are now. */
+  again(): void {
+    this.#denied.clear()
     this.socket?.close()
     if (this.remotePeerId && this.connected) this.emit("peer-disconnected", { peerId: this.remotePeerId })
-    if (this.peerId) this.connect(this.peerId, this.peerMetadata)
+    this.hurry()
     this.#tell()
+  }
+
+  /** Tries now what would be tried later. */
+  hurry(): void {
+    this.#failures = 0
+    if (this.peerId && !this.connected) this.connect(this.peerId, this.peerMetadata)
   }
 
   /** Whether a first attempt is still under way. */
@@ -92,17 +121,55 @@ export class Link extends WebSocketClientAdapter {
     if (!this.connected) return
     this.socket?.close()
     if (this.remotePeerId) this.emit("peer-disconnected", { peerId: this.remotePeerId })
+    this.hurry()
   }
 
   override connect(peerId: PeerId, metadata?: PeerMetadata): void {
+    this.#greeted = false
+    // The adapter reads it for each attempt.
+    ;(this as { url: string }).url = withToken(this.sync, tokenFor(this.sync))
     super.connect(peerId, metadata)
     const socket = this.socket
-    const failed = () => {
-      if (this.#failed || this.connected) return
-      this.#failed = true
-      this.#tell()
+    this.#tryLater(PATIENCE, 1)
+    socket?.addEventListener("close", () => {
+      if (socket !== this.socket) return
+      this.#fail()
+      if (this.#greeted) this.#tryLater(STEP, 0)
+      else this.#tryLater(this.#pause(), 1)
+    })
+  }
+
+  override disconnect(): void {
+    clearTimeout(this.#retry)
+    super.disconnect()
+  }
+
+  /** Tries the address that comes so many steps later, after some pause, unless something else comes before. */
+  #tryLater(pause: number, steps: number): void {
+    clearTimeout(this.#retry)
+    const retry = () => {
+      if (!this.peerId || this.connected) return
+      // Open, and not a word.
+      if (this.socket?.readyState === 1) this.socket.close()
+      this.#fail()
+      this.#failures += steps
+      this.#current = (this.#current + steps) % this.addresses.length
+      this.connect(this.peerId, this.peerMetadata)
     }
-    socket?.addEventListener("close", failed)
+    // Not the same for everyone, when a KUBE comes back.
+    this.#retry = setTimeout(retry, pause * (0.5 + Math.random() / 2))
+  }
+
+  /** Short between two addresses, and longer each time that all have failed. */
+  #pause(): number {
+    const rounds = (this.#failures + 1) / this.addresses.length
+    return Number.isInteger(rounds) ? Math.min(PAUSE.first * 2 ** (rounds - 1), PAUSE.longest) : STEP
+  }
+
+  #fail(): void {
+    if (this.#failed) return
+    this.#failed = true
+    this.#tell()
   }
 
   /** What cannot be sent now is not lost: the documents sync again when the connection is back. */
@@ -117,7 +184,7 @@ export class Link extends WebSocketClientAdapter {
     if (type !== "error" || typeof message !== "string") return
     const about = ABOUT.exec(message)
     if (this.connected && about) this.#refused.set(about[1] as DocumentId, about[2] ?? "")
-    else this.#denied = message
+    else this.#denied.set(this.sync, message)
     this.#tell()
   }
 

@@ -63,7 +63,7 @@ const SENTENCES: Record<Status, string> = {
   "offline-kept": "Offline · kept on this device",
   "offline-writing": "Offline · saving on this device…",
   denied: "Your KUBE does not let this device in · kept here only",
-  "read-only": "You may only read here · your changes stay on this device",
+  "read-only": "Your KUBE takes no changes from here · they stay on this device",
   refused: "Not saved: this device cannot store changes",
 }
 

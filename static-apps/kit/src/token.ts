@@ -4,6 +4,8 @@
  * A link may bring one in its fragment, which browsers do not send to servers: `#automerge:<id>&token=<token>`, or `#token=<token>`.
  */
 
+import { keep, kept } from "./kept.ts"
+
 /** What a token is made of; anything else does not belong into an address. */
 const TOKEN = /^[A-Za-z0-9_-]{1,200}$/
 
@@ -24,23 +26,12 @@ export function withoutToken(page: string = location.href): string {
 
 /** The token that this device has for the KUBE at this address. */
 export function tokenFor(sync: string): string | undefined {
-  const name = key(sync)
-  try {
-    return localStorage.getItem(name) ?? unkept.get(name)
-  } catch {
-    return unkept.get(name)
-  }
+  return kept(key(sync))
 }
 
 /** Keeps a token on this device for the KUBE at this address, in place of the one before. */
 export function keepToken(sync: string, token: string): void {
-  const name = key(sync)
-  unkept.set(name, token)
-  try {
-    localStorage.setItem(name, token)
-  } catch {
-    // Private windows may refuse: then it is known only while the page is open.
-  }
+  keep(key(sync), token)
 }
 
 /** The address to connect to: browsers set no headers on a WebSocket, so the token is in the query. */
@@ -50,8 +41,6 @@ export function withToken(sync: string, token: string | undefined): string {
   address.searchParams.set("token", token)
   return address.href
 }
-
-const unkept = new Map<string, string>()
 
 const key = (sync: string) => `kube-token:${new URL(sync).host}`
 

@@ -1,60 +1,13 @@
 import "fake-indexeddb/auto"
-import { cbor, Repo, type DocHandle, type Message } from "@automerge/automerge-repo"
-import { WebSocketServerAdapter } from "@automerge/automerge-repo-network-websocket"
+import type { DocHandle } from "@automerge/automerge-repo"
 import { afterEach, expect, test, vi } from "vitest"
-import { type WebSocket, WebSocketServer } from "ws"
 
 import { connect, Watch, type Status } from "../src/index.ts"
 import { keepToken } from "../src/token.ts"
+import { Guarded, SlowPeer } from "./peers.ts"
 
 interface List {
   items: string[]
-}
-
-/** A peer that can be told to hold its answers back, as one does whose disk is slow. */
-class SlowPeer {
-  readonly sockets: WebSocketServer
-  #held: (() => void)[] | undefined
-  readonly repo: Repo
-
-  constructor(port: number) {
-    this.sockets = new WebSocketServer({ port, host: "127.0.0.1" })
-    const adapter = new WebSocketServerAdapter(this.sockets as never)
-    const send = adapter.send.bind(adapter)
-    adapter.send = message => {
-      if (this.#held && (message as Message).type === "sync") this.#held.push(() => send(message))
-      else send(message)
-    }
-    this.repo = new Repo({ network: [adapter], sharePolicy: async () => false })
-  }
-
-  get port(): number {
-    return (this.sockets.address() as { port: number }).port
-  }
-
-  get url(): string {
-    return `ws://127.0.0.1:${this.port}/`
-  }
-
-  hold(): void {
-    this.#held = []
-  }
-
-  /** How many answers wait. */
-  get holds(): number {
-    return this.#held?.length ?? 0
-  }
-
-  release(): void {
-    const held = this.#held ?? []
-    this.#held = undefined
-    for (const send of held) send()
-  }
-
-  async stop(): Promise<void> {
-    for (const socket of this.sockets.clients) socket.terminate()
-    await new Promise(resolve => this.sockets.close(resolve))
-  }
 }
 
 const peers: SlowPeer[] = []
@@ -161,34 +114,11 @@ test("a device that cannot store is not said to keep anything", async () => {
   watch.end()
 })
 
-/** A KUBE that lets in one token, and takes no changes. */
-class Guarded {
-  readonly sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" })
-  readonly asked: (string | null)[] = []
-
-  constructor(token: string) {
-    const say = (socket: WebSocket, frame: object) => socket.send(cbor.encode({ senderId: "kube", ...frame }))
-    this.sockets.on("connection", (socket, request) => {
-      const shown = new URL(request.url ?? "", "ws://kube").searchParams.get("token")
-      this.asked.push(shown)
-      socket.on("message", (bytes: Buffer) => {
-        const { type, senderId: targetId, documentId } = cbor.decode(new Uint8Array(bytes)) as Record<string, string>
-        if (type === "sync") return say(socket, { type: "error", targetId, message: `document ${documentId}: only to read` })
-        if (type !== "join") return
-        if (shown === token) return say(socket, { type: "peer", targetId, selectedProtocolVersion: "1", peerMetadata: {} })
-        say(socket, { type: "error", targetId, message: "this KUBE lets in who has a token" })
-        socket.close()
-      })
-    })
-  }
-}
-
 test("who is not let in is told why, comes in with a token, and is told what it may not do", async () => {
   const token = "kube_sync_right"
   const guarded = new Guarded(token)
   await new Promise(resolve => guarded.sockets.once("listening", resolve))
-  const { port } = guarded.sockets.address() as { port: number }
-  const sync = `ws://127.0.0.1:${port}/`
+  const sync = guarded.url
   const kube = connect({ sync, token: "kube_sync_wrong", database: "guarded", tabs: false })
   const handle = kube.repo.create<List>({ items: [] })
   const watch = new Watch(kube, handle)

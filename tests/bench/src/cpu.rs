@@ -134,6 +134,11 @@ pub(crate) fn resident(pid: u32) -> Result<u64> {
     kibibytes(pid, "status", "VmRSS:")
 }
 
+/// The most memory that a process alone had, in bytes.
+pub(crate) fn highest(pid: u32) -> Result<u64> {
+    kibibytes(pid, "status", "VmHWM:")
+}
+
 fn kibibytes(pid: u32, file: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/{file}"))?;
     let line =

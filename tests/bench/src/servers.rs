@@ -135,6 +135,8 @@ pub(crate) struct SyncServer {
     keeps: bool,
     /// Whether it gets through hundreds of clients that write at once, in minutes.
     crowds: bool,
+    /// How many times fewer changes make a sample than those of a quick server: so that a run does not take hours.
+    slowness: usize,
     /// The program, with its documents in a folder.
     command: fn(folder: &Path, port: u16) -> Result<Command>,
 }
@@ -164,6 +166,11 @@ impl SyncServer {
     /// Whether it gets through hundreds of clients that write at once.
     pub(crate) fn crowds(&self) -> bool {
         self.crowds
+    }
+
+    /// How many changes make a sample, if those of others have `most`.
+    pub(crate) fn changes(&self, most: usize) -> usize {
+        most / self.slowness
     }
 
     /// Starts it over a folder, and waits until it lets a peer join.

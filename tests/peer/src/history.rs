@@ -61,6 +61,11 @@ impl History {
         Ok(Self { id: bs58::encode(name).with_check().into_string(), changes: made, items })
     }
 
+    /// The document as it was after its first changes.
+    pub(crate) fn first(&self, changes: usize) -> Self {
+        Self { id: self.id.clone(), changes: self.changes[..changes].to_vec(), items: self.items[..changes].to_vec() }
+    }
+
     /// Writes many documents.
     ///
     /// # Errors
@@ -105,5 +110,6 @@ mod tests {
         assert_eq!((history.changes.len(), history.items.concat().len()), (10, 1000));
         assert!(history.is(&history.after(10).unwrap()));
         assert!(!history.is(&history.after(9).unwrap()));
+        assert!(history.first(9).is(&history.after(9).unwrap()));
     }
 }

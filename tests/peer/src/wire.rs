@@ -165,6 +165,11 @@ pub fn brings_all(changes: &[Made]) -> Vec<u8> {
     message(hashes.last().copied().into_iter().collect(), have, chunks, MessageVersion::V2)
 }
 
+/// The message of a client with a document that the server does not have.
+pub(crate) fn brings_document(head: ChangeHash, saved: &[u8]) -> Vec<u8> {
+    message(vec![head], Have::default(), vec![saved.to_vec()], MessageVersion::V2)
+}
+
 /// The message of a client that has everything up to `change`, and so has the server.
 pub fn has(change: ChangeHash) -> Vec<u8> {
     message(

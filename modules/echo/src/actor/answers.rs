@@ -34,34 +34,38 @@ impl Actor {
             }
             let link = Arc::clone(&seat.link);
             let data = match seat.peer.answer(id, before, &self.heads, &turn.fresh) {
-                Answer::Nothing => continue,
-                Answer::Heads => cache.heads(&self.heads),
-                Answer::Fresh => cache.fresh(&self.heads, &turn.fresh, id),
-                Answer::Whole => match self.whole(&mut cache).await {
-                    Ok(data) => data,
-                    Err(refused) => {
-                        self.refuse(&link, &refused);
-                        continue;
-                    }
-                },
-                Answer::Graph => match self.reply(id, turn, &mut cache).await {
-                    Ok(Some(data)) => data,
-                    Ok(None) => continue,
-                    Err(refused) => {
-                        self.refuse(&link, &refused);
-                        continue;
-                    }
-                },
+                Answer::Nothing => Ok(None),
+                Answer::Heads => Ok(Some(cache.heads(&self.heads))),
+                Answer::Fresh => Ok(Some(cache.fresh(&self.heads, &turn.fresh, id))),
+                Answer::Whole => self.whole(&link, &mut cache).await,
+                Answer::Graph => self.reply(&link, turn, &mut cache).await,
             };
-            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
-            link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &data));
+            match data {
+                Ok(Some(data)) => self.tell(&link, &data),
+                Ok(None) => {}
+                Err(refused) => self.refuse(&link, &refused),
+            }
         }
     }
 
+    fn tell(&mut self, link: &Link, data: &[u8]) {
+        let frame = wire::sync(&self.hub.peer, &link.peer, self.key.document, data);
+        if let Some(kube) = &link.kube
+            && frame.len() as u64 > kube.max_message
+        {
+            return self.leave_out(link, kube, frame.len());
+        }
+        self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+        link.outbox.push(frame);
+    }
+
     /// The message with the whole document, from its stored bytes: decoded or not, that costs the least.
-    async fn whole(&mut self, cache: &mut Cache) -> Result<Bytes, Refused> {
+    async fn whole(&mut self, link: &Link, cache: &mut Cache) -> Result<Option<Bytes>, Refused> {
+        if self.is_left_out(link) {
+            return Ok(None);
+        }
         if let Some(data) = &cache.whole {
-            return Ok(data.clone());
+            return Ok(Some(data.clone()));
         }
         let stored = match cache.stored.take().filter(|stored| stored.summary.heads == self.heads) {
             Some(stored) => stored,
@@ -69,33 +73,37 @@ impl Actor {
         };
         let data: Bytes = peer::message(&stored.summary.heads, stored.chunks, true).encode().into();
         cache.whole = Some(data.clone());
-        Ok(data)
+        Ok(Some(data))
     }
 
     /// The message for a peer that is neither quite up to date nor without anything.
-    async fn reply(&mut self, id: u64, turn: &Turn, cache: &mut Cache) -> Result<Option<Bytes>, Refused> {
+    async fn reply(&mut self, link: &Link, turn: &Turn, cache: &mut Cache) -> Result<Option<Bytes>, Refused> {
         self.replica(&mut Turn::default()).await?;
-        let Some((replica, seat)) = self.replica_and_seat(id) else { return Ok(None) };
-        let (message, send) = match seat.peer.reply(replica) {
-            Reply::Nothing => return Ok(None),
-            Reply::Whole => return self.whole(cache).await.map(Some),
-            Reply::Ask => return self.ask(id).await,
-            Reply::Message(message, send) => (message, send),
-        };
-        let changes: Vec<_> = send.iter().map(|index| replica.tail().change(*index)).collect();
-        // Most often it is what came just now.
-        let fresh = |hash: &ChangeHash| turn.fresh.iter().find(|fresh| fresh.change.as_ref() == Some(hash));
-        let chunks: Option<Vec<_>> =
-            changes.iter().map(|(hash, _)| fresh(hash).map(|fresh| fresh.bytes.to_vec())).collect();
-        let chunks = match chunks {
-            Some(chunks) => chunks,
-            None => match self.chunks(&changes, cache).await? {
-                Some(chunks) => chunks,
-                // Its tail was sealed meanwhile.
-                None => return self.whole(cache).await.map(Some),
-            },
-        };
-        Ok(Some(Message { changes: chunks.into(), ..message }.encode().into()))
+        loop {
+            let Some((replica, seat)) = self.replica_and_seat(link.id) else { return Ok(None) };
+            let (message, send) = match seat.peer.reply(replica) {
+                Reply::Nothing => return Ok(None),
+                Reply::Whole => return self.whole(link, cache).await,
+                Reply::Ask => return self.ask(link.id).await,
+                Reply::Message(message, send) => (message, send),
+            };
+            let changes: Vec<_> = send.iter().map(|index| replica.tail().change(*index)).collect();
+            // Most often it is what came just now.
+            let fresh = |hash: &ChangeHash| turn.fresh.iter().find(|fresh| fresh.change.as_ref() == Some(hash));
+            let chunks: Option<Vec<_>> =
+                changes.iter().map(|(hash, _)| fresh(hash).map(|fresh| fresh.bytes.to_vec())).collect();
+            let chunks = match chunks {
+                Some(chunks) => Some(chunks),
+                None => self.chunks(&changes, cache).await?,
+            };
+            if let Some(chunks) = chunks {
+                return Ok(Some(Message { changes: chunks.into(), ..message }.encode().into()));
+            }
+            // The tail was sealed meanwhile, and is read anew by now: the answer may be another.
+            if let Some((_, seat)) = self.replica_and_seat(link.id) {
+                seat.peer.unsay(changes.iter().map(|(hash, _)| hash));
+            }
+        }
     }
 
     /// Changes of the stored tail; none when it is not the tail that the replica knows any more.
@@ -108,11 +116,12 @@ impl Actor {
             Some(recent) => recent,
             None => self.recent("changes").await?,
         };
-        let Some((replica, _)) = &mut self.replica else { return Ok(None) };
-        if recent.tail.len() != replica.tail().len() {
-            let mut replica = mem::take(replica);
-            let followed = self.set(&mut replica, &recent);
-            self.replica = self.replica.take().map(|(_, counted)| (replica, counted));
+        let Some(mut known) = self.replica.take() else { return Ok(None) };
+        let is_sealed = recent.tail.len() != known.0.tail().len();
+        let followed = if is_sealed { self.set(&mut known.0, &recent) } else { Ok(()) };
+        self.replica = Some(known);
+        if is_sealed {
+            cache.recent = Some(recent);
             return followed.map(|()| None);
         }
         let chunk = |(_, range): &(ChangeHash, Range<usize>)| recent.tail[range.clone()].to_vec();

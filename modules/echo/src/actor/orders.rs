@@ -6,9 +6,10 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Actor, Mail, Sizes, Turn, damaged, heads::Gossip, now, stopping, unreadable};
 use crate::{
+    documents::Document,
     gossip::Subscriptions,
     history::Point,
-    hub::{Door, Hub},
+    hub::Hub,
     intake,
     outbox::Outbox,
     peer::Peer,
@@ -35,13 +36,22 @@ pub(crate) enum Order {
     Restore(Point, Answer<bool>),
     /// To set aside what is damaged. Answers what was found.
     Repair(Answer<Findings>),
+    /// To do as whoever runs another KUBE decided, if that is news: to delete it, or to remember that it was brought back.
+    Follow {
+        /// Who said so.
+        link: Arc<Link>,
+        /// Whether it was deleted.
+        deleted: bool,
+        /// When.
+        at: u64,
+    },
 }
 
 impl Order {
     /// Has the document do what `order` says, and waits until it is done.
-    pub(crate) async fn send<T>(door: Door, order: impl FnOnce(Answer<T>) -> Self) -> Result<T, Refused> {
+    pub(crate) async fn send<T>(document: &Arc<Document>, order: impl FnOnce(Answer<T>) -> Self) -> Result<T, Refused> {
         let (answer, answered) = oneshot::channel();
-        door.send(Mail::Order(Box::new(order(answer)))).await.map_err(|_| stopping())?;
+        document.send(Mail::Order(Box::new(order(answer)))).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
 }
@@ -56,6 +66,11 @@ impl Actor {
                 Order::Import(message, answer) => drop(answer.send(self.import(message).await)),
                 Order::Restore(point, answer) => drop(answer.send(self.restore(point).await)),
                 Order::Repair(answer) => drop(answer.send(self.repair().await)),
+                Order::Follow { link, deleted, at } => {
+                    if let Err(refused) = self.follow_decision(&link, deleted, at).await {
+                        link.refuse(&self.hub, &refused);
+                    }
+                }
             }
         }
     }
@@ -66,16 +81,27 @@ impl Actor {
         if is_nothing {
             return Ok(false);
         }
-        self.commit(Write::Delete { key: self.key.clone(), at: now() }).await?;
-        self.hub.metrics.deleted.inc();
-        (self.is_deleted, self.stored) = (true, Some(Sizes { is_stored: true, ..Sizes::default() }));
-        self.bury();
+        self.delete_at(self.decide_at()).await?;
         Ok(true)
+    }
+
+    /// Now, or later than all that was decided before, whatever the clocks say of those who did.
+    fn decide_at(&self) -> u64 {
+        now().max(self.decided + 1)
+    }
+
+    pub(super) async fn delete_at(&mut self, at: u64) -> Result<(), Refused> {
+        self.commit(Write::Delete { key: self.key.clone(), at }).await?;
+        self.hub.metrics.deleted.inc();
+        self.stored = Some(Sizes { is_stored: true, ..Sizes::default() });
+        (self.is_deleted, self.decided) = (true, at);
+        self.bury();
+        Ok(())
     }
 
     /// Tells everyone that there is nothing any more, and forgets them.
     pub(super) fn bury(&mut self) {
-        (self.replica, self.heads, self.gossip) = (None, Vec::new(), Gossip::default());
+        (self.replica, self.heads, self.gossip, self.revives) = (None, Vec::new(), Gossip::default(), None);
         for mut seat in mem::take(&mut self.seats).into_values() {
             // Nothing is left to offer.
             if let Some(pending) = seat.pending.take() {
@@ -92,17 +118,17 @@ impl Actor {
 
     async fn import(&mut self, message: intake::Message) -> Result<u64, Refused> {
         self.open().await?;
-        let was_deleted = mem::take(&mut self.is_deleted);
-        let added = self.add(message, was_deleted).await;
-        if was_deleted && !matches!(added, Ok(1..)) {
+        self.revives = self.is_deleted.then(|| self.decide_at());
+        let added = self.add(message).await;
+        if self.is_deleted {
             // There still is nothing; what is on disk is looked at when it is needed.
-            (self.replica, self.stored, self.is_deleted) = (None, None, true);
+            (self.replica, self.stored, self.revives) = (None, None, None);
         }
         added
     }
 
     /// Adds changes as if a peer had sent them.
-    async fn add(&mut self, message: intake::Message, was_deleted: bool) -> Result<u64, Refused> {
+    async fn add(&mut self, message: intake::Message) -> Result<u64, Refused> {
         let (before, mut turn) = (self.heads.clone(), Turn::default());
         let link = Arc::new(nobody(&self.hub));
         self.take_in(&mut turn, &link, Peer::default(), message).await.map_err(|refused| match refused.reason {
@@ -115,9 +141,6 @@ impl Actor {
             ),
             _ => refused,
         })?;
-        if was_deleted && !turn.fresh.is_empty() {
-            self.commit(Write::Revive { key: self.key.clone() }).await?;
-        }
         self.save(&mut turn).await?;
         self.answer(&before, &mut turn).await;
         self.settle();
@@ -145,7 +168,7 @@ impl Actor {
         let Some(chunk) = made else { return Ok(false) };
         let (changes, documents) =
             reader::read_chunks(&chunk, &STORED).map_err(|error| damaged(&self.hub, document, &error))?;
-        Ok(self.add(intake::Message::of(changes, documents, chunk.len()), false).await? > 0)
+        Ok(self.add(intake::Message::of(changes, documents, chunk.len())).await? > 0)
     }
 
     async fn repair(&mut self) -> Result<Findings, Refused> {
@@ -171,7 +194,7 @@ impl Actor {
     }
 
     /// Puts something on disk that peers have not sent.
-    async fn commit(&mut self, write: Write) -> Result<(), Refused> {
+    pub(super) async fn commit(&mut self, write: Write) -> Result<(), Refused> {
         self.hub.writer.commit(write).await.map_err(|error| {
             // What is on disk is not known any more.
             (self.replica, self.stored) = (None, None);
@@ -190,6 +213,7 @@ fn nobody(hub: &Hub) -> Link {
         waiting: Arc::new(Semaphore::new(0)),
         storage_id: None,
         subscriptions: Subscriptions::default(),
+        account: Arc::default(),
         kube: None,
     }
 }

@@ -99,6 +99,7 @@ impl Hub {
                 peer: id.to_string(),
                 outbox: Arc::new(Outbox::new(usize::MAX)),
                 waiting: Arc::new(Semaphore::new(1 << 20)),
+                account: Arc::default(),
                 storage_id: None,
                 subscriptions: Subscriptions::default(),
                 kube: None,

@@ -1,15 +1,22 @@
 //! What is particular to a connection between two KUBEs, whoever of them began it.
-use std::{collections::HashMap, future::pending, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::pending,
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::SystemTime,
+};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Link, Reader, Socket, bytes, refuse};
+use super::{Link, Reader, Socket, bytes, gossip, refuse};
 use crate::{
     actor::{Input, Mail, What},
     admission::Credentials,
-    follow::{self, Offer},
+    documents::Document,
+    follow::{self, LeftOut, Offer},
     gossip::Subscriptions,
-    hub::{Door, Hub},
+    hub::Hub,
     outbox::Outbox,
     ports::Grant,
     rate::Whose,
@@ -32,6 +39,8 @@ pub(crate) enum Side {
     },
     /// It connected to another KUBE, which the config names.
     Joining {
+        /// The name that the config has for it.
+        name: Arc<str>,
         /// The space that is mirrored.
         space: Arc<str>,
     },
@@ -45,6 +54,14 @@ impl Side {
             Self::Joining { .. } => None,
         }
     }
+
+    /// What the config calls the other, if it does.
+    fn name(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Answering { .. } => None,
+            Self::Joining { name, .. } => Some(name),
+        }
+    }
 }
 
 /// Another KUBE at the end of a connection.
@@ -56,8 +73,16 @@ pub(crate) struct Kube {
     pub(crate) space: Arc<str>,
     /// Whether it is told which documents there are.
     pub(crate) may_follow: bool,
-    /// Whether this connection was begun here.
-    pub(crate) is_ours: bool,
+    /// The name that the config has for it, if this connection was begun here.
+    pub(crate) name: Option<Arc<str>>,
+    /// Since when it is connected.
+    pub(crate) since: SystemTime,
+    /// Documents that it is not known to have, as far as they were looked up.
+    pub(crate) behind: Arc<AtomicU64>,
+    /// The longest frame that it reads.
+    pub(crate) max_message: u64,
+    /// Documents that are too long for it.
+    pub(crate) left_out: Arc<LeftOut>,
 }
 
 /// How a connection ended.
@@ -87,7 +112,8 @@ impl<S: Socket> Reader<'_, S> {
     pub(super) fn say_join(&self) {
         if let Side::Joining { .. } = self.side {
             self.hub.metrics.sent.with_label_values(&["join"]).inc();
-            self.outbox.push(wire::join(&self.hub.peer, self.hub.store.storage_id()));
+            let most = self.config.max_message.as_u64();
+            self.outbox.push(wire::join(&self.hub.peer, self.hub.store.storage_id(), most));
         }
     }
 
@@ -101,7 +127,7 @@ impl<S: Socket> Reader<'_, S> {
         let Inbound::Peer(answer) = first else {
             return Err(Refused::new("no_peer", "a join is answered with `peer`"));
         };
-        let Some(storage_id) = answer.storage_id.filter(|_| answer.kube) else {
+        let Some(storage_id) = answer.storage_id.filter(|_| answer.kube.is_some()) else {
             return Err(Refused::new("not_a_kube", "what answers at this address is no KUBE"));
         };
         if storage_id == self.hub.store.storage_id() {
@@ -109,30 +135,38 @@ impl<S: Socket> Reader<'_, S> {
         }
         let grant = self.admit()?;
         self.meter([Whose::Space(Arc::clone(&grant.space))]);
-        self.begin(answer.sender, Some(storage_id), true, grant);
+        self.begin(answer.sender, Some(storage_id), answer.kube, grant);
         Ok(())
     }
 
     /// From now on it is known who is there.
-    pub(super) fn begin(&mut self, peer: &str, storage_id: Option<&str>, is_kube: bool, grant: Grant) {
+    pub(super) fn begin(&mut self, peer: &str, storage_id: Option<&str>, kube: Option<u64>, grant: Grant) {
         let storage_id: Option<Arc<str>> = storage_id.map(Arc::from);
-        let kube = storage_id.clone().filter(|_| is_kube).map(|storage_id| Kube {
+        let kube = storage_id.clone().zip(kube).map(|(storage_id, max_message)| Kube {
             storage_id,
+            max_message,
             space: Arc::clone(&grant.space),
             may_follow: grant.may_follow,
-            is_ours: matches!(self.side, Side::Joining { .. }),
+            name: self.side.name().cloned(),
+            since: SystemTime::now(),
+            behind: Arc::default(),
+            left_out: Arc::default(),
         });
         let link = Arc::new(Link {
             id: self.hub.new_link(),
             peer: peer.to_owned(),
             outbox: Arc::clone(&self.outbox),
             waiting: Arc::new(Semaphore::new(bytes(self.config.waiting).min(Semaphore::MAX_PERMITS))),
+            account: Arc::new(self.account(&grant, kube.is_some())),
             storage_id,
             subscriptions: Subscriptions::default(),
             kube,
         });
         if let Some(kube) = link.kube.clone() {
             self.listed = kube.may_follow.then(|| Listed::new(self.hub, &link));
+            if kube.may_follow {
+                gossip::ask_for_all(self.hub, &link);
+            }
             if grant.may_write {
                 self.hub.cx.spawn(follow::ask(Arc::clone(self.hub), Arc::clone(&link), kube));
             }
@@ -159,6 +193,24 @@ impl<S: Socket> Reader<'_, S> {
         self.send(document, Input { link, what: What::Offer(pending), room: None }).await
     }
 
+    /// Takes the news that a document was deleted at another KUBE, or brought back: from who is trusted to mirror.
+    pub(super) async fn decided(
+        &mut self,
+        link: Arc<Link>,
+        document: DocumentId,
+        deleted: bool,
+        at: u64,
+    ) -> Result<(), Refused> {
+        if link.kube.as_ref().is_some_and(|kube| kube.may_follow) {
+            return self.send(document, Input { link, what: What::Decided { deleted, at }, room: None }).await;
+        }
+        if deleted && link.kube.is_some() {
+            // It goes on with the others.
+            self.outbox.push(wire::doc_unavailable(&self.hub.peer, &link.peer, document));
+        }
+        Ok(())
+    }
+
     /// Takes an `error`; `false` when the connection is to end with it.
     ///
     /// A client that says so is about to close. A KUBE may speak of one document, and closes itself if there is no more.
@@ -167,6 +219,9 @@ impl<S: Socket> Reader<'_, S> {
             let peer = &link.peer;
             self.hub.refusals.say(|| tracing::warn!(peer, "another KUBE refuses something: {text}"));
             self.error = Some(text.to_owned());
+            if let Some(name) = self.side.name() {
+                self.hub.seen.say(name, text);
+            }
         }
         link.kube.is_some()
     }
@@ -191,7 +246,7 @@ impl<S: Socket> Reader<'_, S> {
 /// The ways to the documents that a connection has open, each with when it was last used.
 #[derive(Default)]
 pub(super) struct Doors {
-    open: HashMap<DocumentId, (Door, u64)>,
+    open: HashMap<DocumentId, (Arc<Document>, u64)>,
     uses: u64,
 }
 
@@ -205,14 +260,14 @@ impl Doors {
     }
 
     /// The way to a document, unless it fell.
-    pub(super) fn get(&mut self, document: &DocumentId) -> Option<&Door> {
+    pub(super) fn get(&mut self, document: &DocumentId) -> Option<&Arc<Document>> {
         self.uses += 1;
         let (door, used) = self.open.get_mut(document)?;
         *used = self.uses;
-        (!door.is_closed()).then_some(door)
+        (!door.is_fallen()).then_some(door)
     }
 
-    fn insert(&mut self, document: DocumentId, door: Door) {
+    fn insert(&mut self, document: DocumentId, door: Arc<Document>) {
         self.uses += 1;
         self.open.insert(document, (door, self.uses));
     }
@@ -242,14 +297,14 @@ impl Doors {
     }
 }
 
-async fn leave(doors: impl Iterator<Item = Door>, link: &Arc<Link>) {
+async fn leave(doors: impl Iterator<Item = Arc<Document>>, link: &Arc<Link>) {
     for door in doors {
         tell_document(&door, link, What::Left).await;
     }
 }
 
 /// Sends something that is not counted to a document; one that fell needs not know.
-async fn tell_document(door: &Door, link: &Arc<Link>, what: What) {
+async fn tell_document(door: &Arc<Document>, link: &Arc<Link>, what: What) {
     let input = Input { link: Arc::clone(link), what, room: None };
     drop(door.send(Mail::Input(Box::new(input))).await);
 }

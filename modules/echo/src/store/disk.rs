@@ -2,20 +2,26 @@
 mod log;
 mod mirrors;
 mod rows;
+mod schema;
+mod used;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs::{self, File, OpenOptions, TryLockError},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use automerge::{ActorId, ChangeHash};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
 
-use super::{Error, Key, Listed, Mark, Marks, Outgrown, Recent, Rows, Store, Stored, Summary, Write};
+use self::{
+    schema::SCHEMA,
+    used::{Counted, Space},
+};
+use super::{Added, Error, Key, Listed, Mark, Marks, Outgrown, Recent, Rows, Store, Stored, Summary, Write};
 use crate::{sealed::Sealed, wire::DocumentId};
 
 /// The version of the format that is read and written here.
@@ -44,6 +50,8 @@ pub struct Disk {
     storage_id: String,
     /// `None` after an error of the disk or the database, until it could be opened again.
     writer: Mutex<Option<Writer>>,
+    /// What each space has since the last commit, for those who do not wait for the next.
+    used: Mutex<BTreeMap<Arc<str>, u64>>,
     readers: Mutex<Vec<Connection>>,
     /// Never used: as long as there is one connection, the index of the log need not be made anew, for which the disk must be
     /// writable, and what a failed commit left in the log is not taken for committed.
@@ -55,9 +63,11 @@ pub struct Disk {
 /// The connection that writes, and the numbers of the spaces.
 struct Writer {
     connection: Connection,
-    spaces: HashMap<String, i64>,
+    spaces: BTreeMap<Arc<str>, Space>,
     /// The highest position that was given.
     position: i64,
+    /// The latest day that something came with a token.
+    day: i64,
 }
 
 impl Disk {
@@ -86,15 +96,27 @@ impl Disk {
         let anchor = anchor().map_err(|error| Error::Open { path: path.clone(), reason: error.to_string() })?;
         // The file itself must survive a power failure too, not only what is in it.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-        let (writer, _anchor) = (Mutex::new(Some(writer)), Mutex::new(anchor));
-        Ok(Self { path, cache, storage_id, writer, readers: Mutex::default(), _anchor, _lock: lock })
+        let used = Mutex::new(writer.used().collect());
+        Ok(Self {
+            path,
+            cache,
+            storage_id,
+            writer: Mutex::new(Some(writer)),
+            used,
+            readers: Mutex::default(),
+            _anchor: Mutex::new(anchor),
+            _lock: lock,
+        })
     }
 
     /// Reads with a connection of its own, all at one moment.
     fn reading<T>(&self, read: impl FnOnce(&Reader<'_>) -> Result<T, Fault>) -> Result<T, Error> {
         let read = |connection: &mut Connection| -> Result<T, Fault> {
-            let moment = connection.transaction()?;
-            read(&Reader(&moment))
+            // Not as rusqlite's transaction, which compiles these words each time.
+            connection.prepare_cached("BEGIN")?.execute(())?;
+            let read = read(&Reader(connection))?;
+            connection.prepare_cached("COMMIT")?.execute(())?;
+            Ok(read)
         };
         self.beside(read).map_err(|fault| Error::Read { path: self.path.clone(), reason: fault.to_string() })
     }
@@ -120,8 +142,12 @@ impl Disk {
         let write = || -> Result<(), Fault> {
             let writer = match &mut *held {
                 Some(writer) => writer,
-                closed => closed
-                    .insert(Writer::open(&self.path, self.cache).map_err(|error| Fault::Again(error.to_string()))?),
+                closed => {
+                    let writer =
+                        Writer::open(&self.path, self.cache).map_err(|error| Fault::Again(error.to_string()))?;
+                    *lock(&self.used) = writer.used().collect();
+                    closed.insert(writer)
+                }
             };
             write(writer)
         };
@@ -198,7 +224,14 @@ impl Store for Disk {
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Error> {
-        self.writing(|writer| if writes.is_empty() { writer.probe() } else { writer.commit(writes) })
+        self.writing(|writer| {
+            if writes.is_empty() {
+                return writer.probe();
+            }
+            let used = writer.commit(writes)?;
+            lock(&self.used).extend(used);
+            Ok(())
+        })
     }
 
     fn after(&self, space: &str, position: u64, most: usize) -> Result<Vec<(u64, DocumentId)>, Error> {
@@ -211,6 +244,18 @@ impl Store for Disk {
 
     fn mark(&self, space: &str, peer: &str, mark: Mark) -> Result<(), Error> {
         self.writing(|writer| writer.mark(space, peer, mark))
+    }
+
+    fn used(&self, space: &str) -> u64 {
+        lock(&self.used).get(space).copied().unwrap_or_default()
+    }
+
+    fn spaces(&self) -> Vec<(Arc<str>, u64)> {
+        lock(&self.used).iter().map(|(space, bytes)| (Arc::clone(space), *bytes)).collect()
+    }
+
+    fn added(&self) -> Result<Vec<Added>, Error> {
+        self.reading(|reader| reader.added())
     }
 
     fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error> {
@@ -278,17 +323,17 @@ impl Reader<'_> {
     /// The number of a document, and what is known of it unless that is damaged.
     fn entry(&self, key: &Key) -> Result<Option<(i64, Option<Summary>)>, Fault> {
         let mut query = self.0.prepare_cached(
-            "SELECT deleted, next, since, snapshot, tail, changes, changed, heads, documents.sum, documents.id FROM documents
+            "SELECT deleted, next, since, snapshot, tail, changes, changed, revived, heads, documents.sum, documents.id FROM documents
              JOIN spaces ON spaces.id = documents.space WHERE name = ? AND document = ?",
         )?;
-        let row = |row: &Row<'_>| Ok((row.get(9)?, summary(row)?));
+        let row = |row: &Row<'_>| Ok((row.get(10)?, summary(row)?));
         Ok(query.query_row(params![&*key.space, key.document.0], row).optional()?)
     }
 
     fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Fault> {
         let mut query = self.0.prepare_cached(
             "SELECT documents.id, name, document, snapshot + tail FROM documents JOIN spaces ON spaces.id = documents.space
-             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 ORDER BY documents.id LIMIT ?",
+             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 AND tail > 4 * changes ORDER BY documents.id LIMIT ?",
         )?;
         let row = |row: &Row<'_>| {
             let key = Key { space: row.get::<_, String>(1)?.into(), document: DocumentId(row.get(2)?) };
@@ -346,18 +391,24 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Option<Summary>> {
         tail: number(4)?,
         changes: number(5)?,
         changed: number(6)?,
-        heads: row.get_ref(7)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
+        revived: number(7)?,
+        heads: row.get_ref(8)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
     };
-    let matches = row.get::<_, u32>(8)? == summary.sum();
+    let matches = row.get::<_, u32>(9)? == summary.sum();
     Ok(matches.then_some(summary))
 }
 
 impl Summary {
+    /// What its document counts for in its space.
+    fn bytes(&self) -> i64 {
+        (self.snapshot + self.tail).cast_signed()
+    }
+
     /// The checksum of its entry.
     fn sum(&self) -> u32 {
         let mut sum = crc32fast::Hasher::new();
-        let Self { deleted, next, since, snapshot, tail, changes, changed, heads } = self;
-        for number in [u64::from(*deleted), *next, *since, *snapshot, *tail, *changes, *changed] {
+        let Self { deleted, next, since, snapshot, tail, changes, changed, revived, heads } = self;
+        for number in [u64::from(*deleted), *next, *since, *snapshot, *tail, *changes, *changed, *revived] {
             sum.update(&number.to_le_bytes());
         }
         for head in heads {
@@ -379,7 +430,7 @@ impl Writer {
             let found = if application == APPLICATION { found.to_string() } else { "that is not KUBE's".to_owned() };
             return Err(Error::Format { path: path.to_owned(), found, known: FORMAT });
         }
-        let set_up = || -> rusqlite::Result<HashMap<String, i64>> {
+        let set_up = || -> rusqlite::Result<()> {
             // Every commit is flushed before it is answered.
             connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -393,12 +444,12 @@ impl Writer {
                 // Last: whoever is stopped before this begins anew.
                 connection.pragma_update(None, "application_id", APPLICATION)?;
             }
-            let mut query = connection.prepare("SELECT name, id FROM spaces")?;
-            query.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            Ok(())
         };
-        let spaces = set_up().map_err(failed)?;
+        set_up().map_err(failed)?;
         let position = mirrors::position(&connection).map_err(failed)?;
-        Ok(Self { connection, spaces, position })
+        let (spaces, day) = used::read(&connection).map_err(failed)?;
+        Ok(Self { connection, spaces, position, day })
     }
 
     fn storage_id(&self, path: &Path) -> Result<String, Error> {
@@ -413,56 +464,52 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&mut self, writes: &[Write]) -> Result<(), Fault> {
+    /// Returns how much the spaces have now that were written to.
+    fn commit(&mut self, writes: &[Write]) -> Result<Vec<(Arc<str>, u64)>, Fault> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut new = HashMap::new();
-        let mut position = self.position;
+        let (mut position, mut counted) = (self.position, Counted::new(self.day));
         for write in writes {
-            let key = write.key();
-            let space = self.spaces.get(&*key.space).or_else(|| new.get(&*key.space)).copied();
-            let space = match space {
-                Some(space) => space,
-                None => {
-                    transaction.execute("INSERT INTO spaces (name) VALUES (?)", [&*key.space])?;
-                    let space = transaction.last_insert_rowid();
-                    new.insert(key.space.to_string(), space);
-                    space
-                }
-            };
-            apply(&transaction, space, write, &mut position)?;
+            let space = counted.space(&transaction, &self.spaces, &write.key().space)?;
+            let grown = apply(&transaction, space.id, write, &mut position)?;
+            space.grow(grown);
+            counted.add(write);
         }
+        counted.write(&transaction)?;
         transaction.commit()?;
         self.position = position;
-        self.spaces.extend(new);
-        Ok(())
+        Ok(self.count(counted))
     }
 }
 
-fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64) -> Result<(), Fault> {
+/// Returns how many bytes there are more; none when it cannot be said, because the entry was damaged.
+fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64) -> Result<Option<i64>, Fault> {
     let reader = Reader(transaction);
+    let mut is_known = true;
     let found = match write {
         // These put something else in place of an entry, damaged or not.
-        Write::SetAside { key, .. } | Write::Delete { key, .. } => {
-            reader.entry(key)?.map(|(id, summary)| (id, summary.unwrap_or_default()))
-        }
-        Write::Append { key, .. } | Write::Compact { key, .. } | Write::Revive { key } => reader.document(key)?,
+        Write::SetAside { key, .. } | Write::Delete { key, .. } => reader.entry(key)?.map(|(id, summary)| {
+            is_known = summary.is_some();
+            (id, summary.unwrap_or_default())
+        }),
+        Write::Append { key, .. } | Write::Compact { key, .. } | Write::Revive { key, .. } => reader.document(key)?,
     };
     let (id, mut summary) = match (found, write) {
-        (Some((id, summary)), Write::Revive { .. }) if summary.deleted => (id, summary),
+        (Some(found), Write::Revive { .. }) => found,
         // The tombstone rule.
-        (Some((_, Summary { deleted: true, .. })), _) => return Ok(()),
-        (Some((_, summary)), Write::Compact { before, .. }) if *before < summary.since => return Ok(()),
-        (_, Write::Revive { .. }) => return Ok(()),
+        (Some((_, Summary { deleted: true, .. })), _) => return Ok(Some(0)),
+        (Some((_, summary)), Write::Compact { before, .. }) if *before < summary.since => return Ok(Some(0)),
         (Some(found), _) => found,
-        (None, Write::Append { key, .. }) => {
+        (None, Write::Append { key, .. } | Write::Delete { key, .. }) => {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO documents (space, document, deleted, next, since, snapshot, tail, changes, changed, heads, sum)
-                 VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, x'', 0)",
+                "INSERT INTO documents
+                 (space, document, deleted, next, since, snapshot, tail, changes, changed, revived, heads, sum)
+                 VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, x'', 0)",
             )?;
             (insert.insert(params![space, key.document.0])?, Summary::default())
         }
-        (None, Write::Compact { .. } | Write::SetAside { .. } | Write::Delete { .. }) => return Ok(()),
+        (None, Write::Compact { .. } | Write::SetAside { .. } | Write::Revive { .. }) => return Ok(Some(0)),
     };
+    let before = summary.bytes();
     let clear = |tables: &[&str]| -> Result<(), Fault> {
         for table in tables {
             let column = if *table == "snapshots" { "id" } else { "document" };
@@ -506,9 +553,12 @@ fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64
             summary = Summary { deleted: true, next, since: next + 1, changed: *at, heads, ..Summary::default() };
             None
         }
-        Write::Revive { .. } => {
-            let Summary { next, since, .. } = summary;
-            summary = Summary { next, since, ..Summary::default() };
+        Write::Revive { at, .. } => {
+            if summary.deleted {
+                let Summary { next, since, .. } = summary;
+                summary = Summary { next, since, ..Summary::default() };
+            }
+            summary.revived = *at;
             None
         }
     };
@@ -521,19 +571,32 @@ fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64
     summary.next += 1;
     let heads: Vec<u8> = summary.heads.iter().flat_map(|head| head.0).collect();
     let mut update = transaction.prepare_cached(
-        "UPDATE documents SET deleted = ?, next = ?, since = ?, snapshot = ?, tail = ?, changes = ?, changed = ?, heads = ?, sum = ?,
+        "UPDATE documents SET deleted = ?, next = ?, since = ?, snapshot = ?, tail = ?, changes = ?, changed = ?, revived = ?, heads = ?, sum = ?,
          position = coalesce(?, position) WHERE id = ?",
     )?;
-    let Summary { next, since, snapshot, tail, changes, changed, .. } = summary;
-    let [next, since, size, tail, changes, changed] =
-        [next, since, snapshot, tail, changes, changed].map(u64::cast_signed);
-    let moved = matches!(write, Write::Append { .. } | Write::SetAside { .. }).then(|| {
+    let Summary { next, since, snapshot, tail, changes, changed, revived, .. } = summary;
+    let [next, since, size, tail, changes, changed, revived] =
+        [next, since, snapshot, tail, changes, changed, revived].map(u64::cast_signed);
+    let moved = matches!(write, Write::Append { .. } | Write::SetAside { .. } | Write::Delete { .. }).then(|| {
         *position += 1;
         *position
     });
     let sum = summary.sum();
-    update.execute(params![summary.deleted, next, since, size, tail, changes, changed, heads, sum, moved, id])?;
-    Ok(())
+    update.execute(params![
+        summary.deleted,
+        next,
+        since,
+        size,
+        tail,
+        changes,
+        changed,
+        revived,
+        heads,
+        sum,
+        moved,
+        id
+    ])?;
+    Ok(is_known.then(|| summary.bytes() - before))
 }
 
 /// A random UUID ([RFC 9562, section 5.4](https://www.rfc-editor.org/rfc/rfc9562#section-5.4)); a new actor is 16 random bytes.
@@ -542,37 +605,6 @@ fn new_storage_id() -> String {
     let hex: String = actor.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-4{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32])
 }
-
-const SCHEMA: &str = "
-    BEGIN;
-    CREATE TABLE about (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
-    CREATE TABLE spaces (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-    CREATE TABLE documents (
-        id INTEGER PRIMARY KEY, space INTEGER NOT NULL, document BLOB NOT NULL, deleted INTEGER NOT NULL,
-        next INTEGER NOT NULL, since INTEGER NOT NULL, snapshot INTEGER NOT NULL, tail INTEGER NOT NULL,
-        changes INTEGER NOT NULL, changed INTEGER NOT NULL, heads BLOB NOT NULL, sum INTEGER NOT NULL,
-        position INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (space, document)
-    ) STRICT;
-    CREATE INDEX positions ON documents (space, position);
-    CREATE TABLE snapshots (
-        id INTEGER PRIMARY KEY,
-        sealed BLOB NOT NULL, sealed_sum INTEGER NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL
-    ) STRICT;
-    CREATE TABLE tail (
-        document INTEGER NOT NULL, number INTEGER NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL,
-        PRIMARY KEY (document, number)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE aside (
-        document INTEGER NOT NULL, hash BLOB NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL,
-        PRIMARY KEY (document, hash)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE mirrors (
-        space TEXT NOT NULL, peer TEXT NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL,
-        PRIMARY KEY (space, peer)
-    ) STRICT, WITHOUT ROWID;
-    COMMIT;
-";
 
 #[cfg(test)]
 mod tests;

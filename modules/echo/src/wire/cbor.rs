@@ -4,7 +4,7 @@ use minicbor::{Decoder, data::Type};
 use super::{DocumentId, Error, MAX_DEPTH, MAX_ID, MAX_LIST, RemoteHeads};
 
 /// Every key that has a meaning here, in any frame.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 21] = [
     "type",
     "senderId",
     "documentId",
@@ -21,8 +21,11 @@ const KEYS: [&str; 18] = [
     "timestamp",
     "message",
     "kube",
+    "maxMessage",
     "since",
     "position",
+    "deleted",
+    "at",
 ];
 
 /// A byte string that JavaScript wrote as a `Uint8Array` (RFC 8746, section 2.1).

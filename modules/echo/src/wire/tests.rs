@@ -65,7 +65,9 @@ fn every_recorded_frame_is_understood() {
             ("sync", Inbound::Sync { data, request: false, .. }) => assert!(data.len() >= 10),
             ("request", Inbound::Sync { data, request: true, .. }) => assert_eq!(data.len(), 10),
             ("doc-unavailable", Inbound::Unavailable { .. }) => {}
-            ("peer", Inbound::Peer(answer)) => assert!(answer.storage_id.is_some() && !answer.kube, "{answer:?}"),
+            ("peer", Inbound::Peer(answer)) => {
+                assert!(answer.storage_id.is_some() && answer.kube.is_none(), "{answer:?}")
+            }
             ("ephemeral", Inbound::Ephemeral(message)) => {
                 assert_eq!((message.count, message.data.len()), (1, 11));
                 assert!(message.sender.starts_with("alice-"), "relayed with its first sender: {message:?}");
@@ -115,16 +117,26 @@ fn what_is_encoded_is_decoded_again() {
         decode(&remote_heads_changed("me", "you", ID, &heads)),
         Ok(Inbound::RemoteHeadsChanged { document: ID, heads })
     );
-    for kube in [false, true] {
+    let (add, remove) = (vec!["one", "two"], vec!["three"]);
+    assert_eq!(
+        decode(&remote_subscription_change("me", "you", &add, &remove)),
+        Ok(Inbound::RemoteSubscriptionChange { add, remove })
+    );
+    for kube in [None, Some(64 << 20), Some(1 << 40)] {
         let answer = Answer { sender: "me", storage_id: Some("storage"), kube };
         assert_eq!(decode(&peer("me", "you", "storage", kube)), Ok(Inbound::Peer(answer)));
     }
-    let first = Join { sender: "me", storage_id: Some("storage"), ephemeral: false, versions: vec!["1"], kube: true };
-    assert_eq!(decode(&join("me", "storage")), Ok(Inbound::Join(first)));
+    let first =
+        Join { sender: "me", storage_id: Some("storage"), ephemeral: false, versions: vec!["1"], kube: Some(9) };
+    assert_eq!(decode(&join("me", "storage", 9)), Ok(Inbound::Join(first)));
     for since in [None, Some(0), Some(1 << 40)] {
         assert_eq!(decode(&follow("me", "you", since)), Ok(Inbound::Follow { since }));
     }
     assert_eq!(decode(&position("me", "you", 7)), Ok(Inbound::Position { position: 7 }));
+    for deleted in [false, true] {
+        let at = 1_800_000_000_000;
+        assert_eq!(decode(&decided("me", "you", ID, deleted, at)), Ok(Inbound::Decided { document: ID, deleted, at }));
+    }
     assert_eq!(decode(&error("me", "you", "no")), Ok(Inbound::Error("no")));
 }
 

@@ -1,8 +1,14 @@
 //! Who is let in.
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytesize::ByteSize;
-use kube_echo::{Access, Config, Rate};
+use kube_echo::{
+    Access, Config, Rate,
+    store::{Key, OPEN_SPACE},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,7 +16,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite;
 
-use crate::harness::{Client, PATIENCE, Server, config, connect, connect_with, document};
+use crate::harness::{Client, PATIENCE, Server, config, connect, connect_with, document, long};
 
 /// The answer to a plain request.
 async fn get(server: &Server, headers: &str) -> String {
@@ -217,6 +223,80 @@ async fn who_sends_faster_than_its_rate_waits_and_loses_nothing() {
         assert!(delayed(rate) > 0.0 && delayed(rate) == delayed(""), "{rate}");
         server.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_is_over_the_quota_of_a_space_is_refused_by_name_until_something_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { space_quota: ByteSize::kib(64), ..config(folder.path()) };
+    let mut server = Server::start(&config).await;
+    server.tokens.give("other", "blue", true, None);
+    let mut alice = Client::join(&server, "alice").await;
+    alice.create(document(1), "first").await;
+    alice.until_stored(document(1)).await;
+    alice.create(document(2), &long(40 << 10)).await;
+    alice.until_stored(document(2)).await;
+    alice.put(document(1), &long(40 << 10)).await;
+    let text = alice.error().await;
+    for word in [&document(1).to_string(), "\"default\"", "64.0 KiB", "`space_quota`", "kube docs delete"] {
+        assert!(text.contains(word), "{text}");
+    }
+    assert_eq!(server.refused("space_quota"), 1.0);
+    // What is stored is served, another space has its own quota, and what fits is taken.
+    let mut bob = Client::join(&server, "bob").await;
+    bob.request(document(1)).await;
+    bob.until_has(document(1), "first").await;
+    bob.put(document(1), "small").await;
+    bob.until_stored(document(1)).await;
+    alice.until_has(document(1), "small").await;
+    let mut carol = Client::join_with(&server, "carol", "other").await;
+    carol.create(document(1), &long(40 << 10)).await;
+    carol.until_stored(document(1)).await;
+
+    let used = |server: &Server| server.metric("kube_echo_stored_bytes", "");
+    server.until("both spaces", |server| used(server) > f64::from(80 << 10)).await;
+    server.handle.delete(Key { space: OPEN_SPACE.into(), document: document(2) }).await.unwrap();
+    server.until("less", |server| used(server) < f64::from(60 << 10)).await;
+    // It is asked for again, without a word of hers.
+    server.reload(Config { burst: Duration::from_secs(11), ..config });
+    alice.until_stored(document(1)).await;
+    bob.until("all of hers", |bob| bob.heads(document(1)) == alice.heads(document(1))).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_token_adds_counts_for_the_day_whatever_restarts_and_an_address_counts_for_all_its_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let by_token = Config { token_quota: ByteSize::kib(64), ..config(folder.path()) };
+    let server = Server::start(&by_token).await;
+    for (token, space) in [("laptop", "red"), ("phone", "red")] {
+        server.tokens.give(token, space, true, None);
+    }
+    let mut alice = Client::join_with(&server, "alice", "laptop").await;
+    alice.create(document(1), &long(40 << 10)).await;
+    alice.until_stored(document(1)).await;
+    let (address, tokens) = (server.address, server.tokens.clone());
+    server.stop().await;
+
+    let server = Server::start_at(&by_token, Arc::clone(&tokens), address).await;
+    let mut alice = Client::join_with(&server, "alice", "laptop").await;
+    alice.create(document(2), &long(40 << 10)).await;
+    let text = alice.error().await;
+    assert!(text.contains("`token_quota`") && text.contains("00:00 UTC"), "{text}");
+    let mut bob = Client::join_with(&server, "bob", "phone").await;
+    bob.create(document(3), &long(40 << 10)).await;
+    bob.until_stored(document(3)).await;
+    server.stop().await;
+
+    let by_address = Config { address_quota: ByteSize::kib(64), ..config(folder.path()) };
+    let server = Server::start_at(&by_address, tokens, address).await;
+    let mut alice = Client::join_with(&server, "alice", "laptop").await;
+    alice.create(document(4), &long(40 << 10)).await;
+    alice.until_stored(document(4)).await;
+    let mut bob = Client::join_with(&server, "bob", "phone").await;
+    bob.create(document(5), &long(40 << 10)).await;
+    assert!(bob.error().await.contains("`address_quota`"));
+    server.stop().await;
 }
 
 #[tokio::test]

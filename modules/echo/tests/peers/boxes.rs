@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use bytesize::ByteSize;
 use kube_contract::Health;
 use kube_echo::{
     Access, Config, Mirror,
@@ -13,7 +14,7 @@ use kube_echo::{
     wire::DocumentId,
 };
 
-use crate::harness::{Client, Server, config, document, new_document};
+use crate::harness::{Client, Server, config, document, long};
 
 const TOKEN: &str = "mirror-token";
 
@@ -22,7 +23,7 @@ fn mirror(folder: &Path, address: SocketAddr, token: &str) -> Mirror {
     let file = folder.join("token");
     fs::write(&file, format!("{token}\n")).unwrap();
     let url = format!("ws://{address}/").parse().unwrap();
-    Mirror { url, token_file: Some(file), ca_file: None, space: "default".to_owned() }
+    Mirror { url, token_file: Some(file), ca_file: None, public_url: None, space: "default".to_owned() }
 }
 
 fn naming(folder: &Path, address: SocketAddr) -> Config {
@@ -208,6 +209,67 @@ async fn changes_that_were_made_apart_are_joined_after_an_outage() {
 }
 
 #[tokio::test]
+async fn of_each_other_box_it_is_said_since_when_it_is_connected_or_why_it_is_away() {
+    let status = |server: &Server| server.handle.peers().remove(0);
+    let pair = Pair::start().await;
+    let first = status(&pair.one);
+    assert_eq!((&*first.name, &*first.space, first.error), ("other", "default", None));
+    assert!(first.url.contains(&pair.other.address.to_string()) && pair.other.handle.peers().is_empty());
+    create(&pair.one, "alice", 0..3).await.leave().await;
+    had(&pair.one, 3.0).await;
+    pair.one.until("nothing is behind", |one| status(one).behind == 0).await;
+    let pair = pair
+        .outage(async |one| {
+            one.until("away", |one| status(one).since.is_none() && status(one).error.is_some()).await;
+        })
+        .await;
+    let again = status(&pair.one);
+    assert!(again.since > first.since && again.error.is_none(), "{again:?}");
+    pair.one.stop().await;
+    pair.other.stop().await;
+}
+
+#[tokio::test]
+async fn a_document_that_is_too_long_for_the_other_is_left_out_and_all_others_go_on() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut one = Server::start(&config(folders[0].path())).await;
+    let mut alice = create(&one, "alice", 1..2).await;
+    for number in 0..4 {
+        alice.put(document(1), &format!("{number} {}", long(24 << 10))).await;
+        alice.until_stored(document(1)).await;
+    }
+    create(&one, "bob", 2..10).await.leave().await;
+    let small = Config { max_message: ByteSize::kib(64), ..config(folders[1].path()) };
+    let other = Server::start(&small).await;
+    other.tokens.give_mirror(TOKEN, "default");
+    one.reload(naming(folders[0].path(), other.address));
+    stored(&other, 8.0).await;
+    let left_out = |one: &Server| one.metric("kube_echo_peer_offers_total", "left_out");
+    one.until("left out", |one| left_out(one) == 1.0).await;
+    let status = one.handle.peers().remove(0);
+    assert!(status.since.is_some() && status.error.unwrap().contains(&document(1).to_string()));
+    // What is new of it, and what is asked for there, ends no connection either.
+    alice.put(document(1), "small").await;
+    alice.until_stored(document(1)).await;
+    one.until("left out again", |one| left_out(one) == 2.0).await;
+    let mut carol = Client::join(&other, "carol").await;
+    carol.barrier(document(1)).await;
+    create(&one, "dave", 10..12).await.leave().await;
+    stored(&other, 10.0).await;
+    assert_eq!(one.metric("kube_echo_peer_connects_total", ""), 1.0);
+    assert_eq!(other.refused("message_too_long"), 0.0);
+
+    // Once it may be longer, it comes without a word.
+    let (address, tokens) = (other.address, other.tokens.clone());
+    other.stop().await;
+    let other = Server::start_at(&config(folders[1].path()), tokens, address).await;
+    stored(&other, 6.0).await;
+    has(&other, "small", 1..2).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn a_ring_of_three_comes_to_rest() {
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let start = async |index: usize| {
@@ -263,6 +325,9 @@ async fn two_that_name_each_other_keep_one_connection_until_it_ends() {
     };
     one.until("another", |one| one.metric("kube_echo_peer_connects_total", "connected") >= 1.0).await;
     settled(&one).await;
+    for server in [&one, &other] {
+        server.until("it is known", |server| server.handle.peers()[0].since.is_some()).await;
+    }
     create(&one, "alice", 0..10).await.leave().await;
     create(&other, "bob", 50..60).await.leave().await;
     stored(&one, 20.0).await;
@@ -361,9 +426,7 @@ async fn of_a_large_document_only_what_is_new_is_sent() {
     let mut alice = Client::join(&pair.one, "alice").await;
     alice.create(document(1), "first").await;
     for number in 0..30 {
-        // Text that does not compress: the document is long.
-        let text: String = (0..60).map(|_| new_document().get_actor().to_hex_string()).collect();
-        alice.put(document(1), &format!("{number} {text}")).await;
+        alice.put(document(1), &format!("{number} {}", long(1 << 10))).await;
         alice.until_stored(document(1)).await;
     }
     for server in [&pair.one, &pair.other] {
@@ -384,9 +447,9 @@ async fn of_a_large_document_only_what_is_new_is_sent() {
         stored(&pair.other, changes + 1.0).await;
         costs.push(bytes(&pair) - before);
     }
-    // A tail that was sealed since it was read into memory costs the whole document, once.
+    // A change that is sealed before it is sent costs the whole document.
     costs.sort_by(f64::total_cmp);
-    assert!(costs[2] < 16384.0, "{costs:?} bytes");
+    assert!(costs[3] < 16384.0, "{costs:?} bytes");
     pair.one.stop().await;
     has(&pair.other, "new 4", 1..2).await;
     pair.other.stop().await;
@@ -425,31 +488,174 @@ async fn many_documents_are_brought_along_without_all_being_open() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_in_one_box_is_not_brought_back_by_the_other_and_holds_nothing_up() {
+async fn clients_of_two_boxes_hear_of_each_others_heads() {
+    let Pair { folders: _folders, one, other } = Pair::start().await;
+    let mut bob = Client::join_storing(&other, "bob", "of-bob").await;
+    bob.create(document(1), "first").await;
+    bob.until_stored(document(1)).await;
+    stored(&one, 1.0).await;
+    let mut alice = Client::join(&one, "alice").await;
+    alice.request(document(1)).await;
+    alice.until_has(document(1), "first").await;
+    alice.subscribe("of-bob").await;
+    bob.put(document(1), "second").await;
+    bob.until_stored(document(1)).await;
+    let written = |bob: &Client| {
+        let heads = bob.heads(document(1));
+        heads.iter().map(|head| bs58::encode(head.0).with_check().into_string()).collect::<Vec<_>>()
+    };
+    loop {
+        let (id, storage_id, heads) = alice.heads_of_others().await;
+        assert_eq!((id, &*storage_id), (document(1), "of-bob"));
+        if heads == written(&bob) {
+            break;
+        }
+    }
+    // Nobody wants it any more, and the other is told.
+    alice.leave().await;
+    let changes = |server: &Server| server.metric("kube_echo_received_frames_total", "remote-subscription-change");
+    other.until("no more wanted", |other| changes(other) == 2.0).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+fn key(number: u8) -> Key {
+    Key { space: OPEN_SPACE.into(), document: document(number) }
+}
+
+/// Waits until a server has no document of this number, and does not give it either.
+async fn gone(server: &Server, number: u8) {
+    server.until("the deletion", |server| server.metric("kube_echo_deleted_total", "") >= 1.0).await;
+    let mut reader = Client::join(server, "reader").await;
+    reader.request(document(number)).await;
+    reader.until("unavailable", |reader| reader.copies[&document(number)].is_unavailable).await;
+    assert!(server.handle.find(document(number)).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_deleted_in_one_box_is_deleted_in_the_other_and_what_is_brought_back_is_back_in_both() {
     let Pair { folders: _folders, one, other } = Pair::start().await;
     create(&one, "alice", 1..3).await.leave().await;
     stored(&other, 2.0).await;
-    let key = Key { space: OPEN_SPACE.into(), document: document(1) };
-    one.handle.delete(key.clone()).await.unwrap();
-    // The other keeps it, and offers what is new of it.
     let mut bob = Client::join(&other, "bob").await;
+    bob.request(document(1)).await;
+    bob.until_has(document(1), "alice").await;
+    let file = other.handle.export(key(1)).await.unwrap();
+    one.handle.delete(key(1)).await.unwrap();
+    bob.until("unavailable", |bob| bob.copies[&document(1)].is_unavailable).await;
+    gone(&one, 1).await;
+    gone(&other, 1).await;
+    // Who still has it brings it back in neither, and all else goes on.
+    bob.put(document(1), "bob").await;
+    other.until("a refusal", |other| other.refused("deleted") >= 1.0).await;
+    create(&other, "carol", 3..4).await.leave().await;
+    has(&one, "carol", 3..4).await;
+    for server in [&one, &other] {
+        server.until("nothing is behind", |server| server.metric("kube_echo_peer_documents_behind", "") == 0.0).await;
+        assert!(server.handle.find(document(1)).await.unwrap().is_empty());
+    }
+    // What brings it back in one does so in the other; and the other may delete it again.
+    assert_eq!(one.handle.import(key(1), file).await.unwrap().changes, 1);
+    stored(&other, 4.0).await;
+    has(&other, "alice", 1..2).await;
+    other.handle.delete(key(1)).await.unwrap();
+    one.until("deleted again", |one| one.metric("kube_echo_deleted_total", "") == 2.0).await;
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_while_a_box_was_away_is_deleted_there_whatever_it_has_made_of_it() {
+    let Pair { folders, one, other } = Pair::start().await;
+    create(&one, "alice", 1..4).await.leave().await;
+    stored(&other, 3.0).await;
+    marked(&one, &other).await;
+    // The other is deleted from and written to, while the one is away.
+    one.stop().await;
+    for number in [1, 2] {
+        other.handle.delete(key(number)).await.unwrap();
+    }
+    let (address, tokens) = (other.address, other.tokens.clone());
+    other.stop().await;
+    let mut one = Server::start(&config(folders[0].path())).await;
+    let mut bob = Client::join(&one, "bob").await;
     bob.request(document(1)).await;
     bob.until_has(document(1), "alice").await;
     bob.put(document(1), "bob").await;
     bob.until_stored(document(1)).await;
-    create(&other, "carol", 3..4).await.leave().await;
-    has(&one, "carol", 3..4).await;
-    other.until("nothing is behind", |other| other.metric("kube_echo_peer_documents_behind", "") == 0.0).await;
-    let mut dave = Client::join(&one, "dave").await;
-    dave.request(document(1)).await;
-    dave.until("unavailable", |dave| dave.copies[&document(1)].is_unavailable).await;
-    assert!(one.handle.find(document(1)).await.unwrap().is_empty());
-    // What brings it back here reaches the other, and what that has meanwhile comes along.
-    let file = other.handle.export(key.clone()).await.unwrap();
-    assert_eq!(one.handle.import(key, file).await.unwrap().changes, 2);
-    bob.put(document(1), "again").await;
-    bob.until_stored(document(1)).await;
-    one.until("the change", |one| one.metric("kube_echo_changes_stored_total", "") == 6.0).await;
+    // Deleted here too, and later brought back: that counts.
+    let file = one.handle.export(key(2)).await.unwrap();
+    one.handle.delete(key(2)).await.unwrap();
+    one.handle.import(key(2), file).await.unwrap();
+
+    let other = Server::start_at(&config(folders[1].path()), tokens, address).await;
+    one.reload(naming(folders[0].path(), address));
+    connected(&one).await;
+    bob.until("unavailable", |bob| bob.copies[&document(1)].is_unavailable).await;
+    gone(&one, 1).await;
+    stored(&other, 1.0).await;
+    has(&other, "alice", 2..4).await;
+    has(&one, "alice", 2..4).await;
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_mirror_deletes_nothing_elsewhere() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let other = Server::start(&config(folders[1].path())).await;
+    let mut config = naming(folders[0].path(), other.address);
+    config.peers.get_mut("other").unwrap().token_file = None;
+    let one = Server::start(&config).await;
+    connected(&one).await;
+    create(&one, "alice", 1..2).await.leave().await;
+    stored(&other, 1.0).await;
+    one.handle.delete(key(1)).await.unwrap();
+    had(&one, 2.0).await;
+    assert_eq!(other.handle.find(document(1)).await.unwrap().len(), 1);
+    one.stop().await;
+    has(&other, "alice", 1..2).await;
+    other.stop().await;
+}
+
+/// Puts the files of a folder into another, in place of what is there.
+fn copy_folder(from: &Path, to: &Path) {
+    fs::remove_dir_all(to).ok();
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_box_that_comes_back_from_a_backup_gets_what_it_lost_and_what_it_makes_is_not_missed() {
+    let pair = Pair::start().await;
+    let (safe, data) = (tempfile::tempdir().unwrap(), pair.folders[1].path().join("echo"));
+    let backup = safe.path().join("echo");
+    create(&pair.other, "alice", 0..5).await.leave().await;
+    stored(&pair.one, 5.0).await;
+    marked(&pair.other, &pair.one).await;
+    let pair = pair.outage(async |_| copy_folder(&data, &backup)).await;
+
+    // Both go on, and remember how far they are.
+    let positions = |server: &Server| server.metric("kube_echo_received_frames_total", "kube-position");
+    let before = positions(&pair.one);
+    create(&pair.other, "bob", 5..10).await.leave().await;
+    stored(&pair.one, 10.0).await;
+    pair.other.handle.delete(key(0)).await.unwrap();
+    gone(&pair.one, 0).await;
+    pair.other.until("no more to mark", |other| other.metric("kube_echo_peer_documents_behind", "") == 0.0).await;
+    pair.one.until("a mark", |one| positions(one) > before).await;
+
+    // What the other makes now has places in its order that it gave to something else before.
+    let pair = pair.outage(async |_| copy_folder(&backup, &data)).await;
+    create(&pair.other, "carol", 20..25).await.leave().await;
+    stored(&pair.one, 15.0).await;
+    stored(&pair.other, 10.0).await;
+    gone(&pair.other, 0).await;
+    has(&pair.other, "bob", 5..10).await;
+    pair.other.stop().await;
+    has(&pair.one, "carol", 20..25).await;
+    pair.one.stop().await;
 }

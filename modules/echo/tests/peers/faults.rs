@@ -10,7 +10,9 @@ use std::{
 
 use kube_contract::Health;
 use kube_echo::{
-    store::{Disk, Error, Key, Listed, Mark, Marks, OPEN_SPACE, Outgrown, Recent, Rows, Store, Stored, Summary, Write},
+    store::{
+        Added, Disk, Error, Key, Listed, Mark, Marks, OPEN_SPACE, Outgrown, Recent, Rows, Store, Stored, Summary, Write,
+    },
     wire::DocumentId,
 };
 use tokio::time::timeout;
@@ -111,6 +113,19 @@ impl Store for Faulty {
             return Err(Error::Write { path: "documents.db".into(), reason: "No space left on device".to_owned() });
         }
         self.disk.commit(writes)
+    }
+
+    fn used(&self, space: &str) -> u64 {
+        self.disk.used(space)
+    }
+
+    fn spaces(&self) -> Vec<(Arc<str>, u64)> {
+        self.disk.spaces()
+    }
+
+    fn added(&self) -> Result<Vec<Added>, Error> {
+        self.reading()?;
+        self.disk.added()
     }
 
     fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Error> {

@@ -483,3 +483,8 @@ pub(crate) fn put(document: &mut Automerge, key: &str) {
     transaction.put(ROOT, key, "value").unwrap();
     transaction.commit();
 }
+
+/// Text that takes so many bytes however it is compressed, and not half as many again if it is not.
+pub(crate) fn long(len: usize) -> String {
+    (0..len.div_ceil(16)).map(|_| bs58::encode(ActorId::random().to_bytes()).into_string()).collect()
+}

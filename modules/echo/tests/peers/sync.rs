@@ -5,7 +5,7 @@ use bytesize::ByteSize;
 use futures_util::future::join_all;
 use kube_echo::Config;
 
-use crate::harness::{Client, Server, config, document, new_document, put};
+use crate::harness::{Client, Server, config, document, long, new_document, put};
 
 #[tokio::test]
 async fn two_clients_that_are_never_online_together_exchange_documents_over_a_restart() {
@@ -310,6 +310,31 @@ async fn a_document_with_a_long_history_is_compacted_and_stays_the_same() {
     let mut bob = Client::join(&server, "bob").await;
     bob.request(id).await;
     bob.until("everything", |bob| bob.heads(id) == heads).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_compaction_who_lacks_one_change_gets_that_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&config(folder.path())).await;
+    let id = document(1);
+    let mut alice = Client::join(&server, "alice").await;
+    alice.create(id, "first").await;
+    for number in 0..4 {
+        alice.put(id, &format!("{number} {}", long(24 << 10))).await;
+        alice.until_stored(id).await;
+    }
+    server.until("compacted", |server| server.metric("kube_echo_compactions_total", "compacted") >= 1.0).await;
+    let copy = alice.copies[&id].document.clone();
+    // What is in memory is from before.
+    alice.put(id, "last").await;
+    alice.until_stored(id).await;
+    let sent = |server: &Server| server.metric("kube_echo_sent_bytes_total", "");
+    let before = sent(&server);
+    let mut bob = Client::join(&server, "bob").await;
+    bob.offer(id, copy).await;
+    bob.until_has(id, "last").await;
+    assert!(sent(&server) - before < 4096.0, "{} bytes", sent(&server) - before);
     server.stop().await;
 }
 

@@ -16,6 +16,7 @@ pub(crate) const SYNC: SyncServer = SyncServer {
     name: "automerge-repo-sync-server",
     keeps: false,
     crowds: true,
+    slowness: 2,
     command: |folder, port| {
         let program = Path::new(PACKAGES).join(PACKAGE).join("src/index.js");
         ensure!(program.exists(), "{} is not there: run `make bench`, which installs it", program.display());

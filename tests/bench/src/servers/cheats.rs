@@ -22,6 +22,7 @@ pub(crate) const FORGETS: SyncServer = SyncServer {
     name: "a sync server that keeps nothing",
     keeps: true,
     crowds: true,
+    slowness: 1,
     command: |_, port| command(port, "nothing"),
 };
 
@@ -30,6 +31,7 @@ pub(crate) const IN_MEMORY: SyncServer = SyncServer {
     name: "a sync server that keeps nothing on disk",
     keeps: true,
     crowds: true,
+    slowness: 1,
     command: |_, port| command(port, "memory"),
 };
 

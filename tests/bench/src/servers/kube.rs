@@ -19,6 +19,7 @@ pub(crate) const SYNC: SyncServer = SyncServer {
     name: NAME,
     keeps: true,
     crowds: true,
+    slowness: 1,
     command: |folder, port| command(folder, &Ports { http: port, ..Ports::free()? }, ""),
 };
 

@@ -17,6 +17,7 @@ pub(crate) const SYNC: SyncServer = SyncServer {
     keeps: false,
     // With 200 clients on 200 documents it is busy for minutes before the first change.
     crowds: false,
+    slowness: 2,
     command: |folder, port| {
         let program = std::env::current_exe()?;
         let mut command = pinned(Core::Server, &program.to_string_lossy());

@@ -39,16 +39,18 @@ impl Workload<SyncServer> for Change {
 
     fn measure(&self, server: &SyncServer) -> Result<Sample> {
         let folder = machine::folder()?;
+        let (warm, changes) = (server.changes(self.warm), server.changes(self.changes));
+        let histories: Vec<_> = self.histories.iter().map(|history| history.first(BASE + warm + changes)).collect();
         alone(async {
             let server = server.start(folder.path()).await?;
             let join = |(number, history)| Writer::join(server.port, format!("writer-{number}"), history, BASE);
-            let mut writers = try_join_all(self.histories.iter().enumerate().map(join)).await?;
-            try_join_all(writers.iter_mut().map(|writer| write(writer, self.warm))).await?;
-            let load = try_join_all(writers.iter_mut().map(|writer| write(writer, self.changes)));
+            let mut writers = try_join_all(histories.iter().enumerate().map(join)).await?;
+            try_join_all(writers.iter_mut().map(|writer| write(writer, warm))).await?;
+            let load = try_join_all(writers.iter_mut().map(|writer| write(writer, changes)));
             let (spent, times) = metered(&server, load).await?;
-            let checked = documents::check(server, &self.histories).await?;
+            let checked = documents::check(server, &histories).await?;
             let times: Vec<Duration> = times.into_iter().flatten().collect();
-            let of = format!("{} writers: a change acknowledged", self.histories.len());
+            let of = format!("{} writers: a change acknowledged", histories.len());
             Ok(Sample::new(spent, times.len(), checked).with_times(&of, times))
         })
     }

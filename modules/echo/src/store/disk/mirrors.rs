@@ -17,7 +17,7 @@ impl Reader<'_> {
     pub(super) fn after(&self, space: &str, position: u64, most: usize) -> Result<Vec<(u64, DocumentId)>, Fault> {
         let mut query = self.0.prepare_cached(
             "SELECT position, document FROM documents
-             WHERE space = (SELECT id FROM spaces WHERE name = ?) AND position > ? AND deleted = 0
+             WHERE space = (SELECT id FROM spaces WHERE name = ?) AND position > ?
              ORDER BY position LIMIT ?",
         )?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);

@@ -24,11 +24,11 @@ impl Reader<'_> {
             }
             let after = after.filter(|after| after.space == name).map_or(&[][..], |after| &after.document.0);
             let mut query = self.0.prepare_cached(
-                "SELECT deleted, next, since, snapshot, tail, changes, changed, heads, sum, document FROM documents
+                "SELECT deleted, next, since, snapshot, tail, changes, changed, revived, heads, sum, document FROM documents
                  WHERE space = ? AND document > ? AND deleted = 0 ORDER BY document LIMIT ?",
             )?;
             let rows = query.query_map(params![id, after, i64::try_from(room).unwrap_or(i64::MAX)], |row| {
-                let document = DocumentId(row.get(9)?);
+                let document = DocumentId(row.get(10)?);
                 Ok(Listed { key: Key { space: Arc::clone(&name), document }, summary: summary(row)? })
             })?;
             for row in rows {
@@ -40,11 +40,11 @@ impl Reader<'_> {
 
     pub(super) fn find(&self, document: DocumentId) -> Result<Vec<Listed>, Fault> {
         let mut query = self.0.prepare_cached(
-            "SELECT deleted, next, since, snapshot, tail, changes, changed, heads, documents.sum, name FROM spaces
+            "SELECT deleted, next, since, snapshot, tail, changes, changed, revived, heads, documents.sum, name FROM spaces
              JOIN documents ON documents.space = spaces.id WHERE document = ? AND deleted = 0 ORDER BY name",
         )?;
         let rows = query.query_map([document.0], |row| {
-            Ok(Listed { key: Key { space: row.get(9)?, document }, summary: summary(row)? })
+            Ok(Listed { key: Key { space: row.get(10)?, document }, summary: summary(row)? })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 use crate::store::{OPEN_SPACE, Snapshot};
@@ -15,7 +16,7 @@ fn append(key: &Key, chunk: &[u8], head: u8) -> Write {
 /// One change at the time 1.
 fn whole(key: &Key, snapshot: Option<Snapshot>, tail: &[u8], head: u8) -> Write {
     let heads = vec![ChangeHash([head; 32])];
-    Write::Append { key: key.clone(), snapshot, tail: tail.to_vec(), heads, changes: 1, at: 1 }
+    Write::Append { key: key.clone(), snapshot, tail: tail.to_vec(), heads, changes: 1, at: 1, by: Vec::new() }
 }
 
 /// What is known after such writes.
@@ -259,6 +260,9 @@ fn of_a_deleted_document_a_tombstone_stays_until_it_is_revived() {
     disk.commit(&[append(&key(1), b"one", 1), append(&key(2), b"other", 9)]).unwrap();
     let read = disk.summary(&key(1)).unwrap().unwrap().next;
     disk.commit(&[Write::Delete { key: key(1), at: 7 }, Write::Delete { key: key(3), at: 7 }]).unwrap();
+    // Others hear of it where they left off.
+    let told: Vec<_> = disk.after(OPEN_SPACE, 2, 9).unwrap().iter().map(|(_, document)| document.0[0]).collect();
+    assert_eq!(told, [1, 3]);
 
     let heads = vec![ChangeHash([1; 32])];
     let tombstone = Summary { deleted: true, next: 2, since: 2, changed: 7, heads, ..Summary::default() };
@@ -273,16 +277,18 @@ fn of_a_deleted_document_a_tombstone_stays_until_it_is_revived() {
     assert_eq!(disk.summary(&key(1)).unwrap(), Some(tombstone.clone()));
     assert_eq!(disk.read(&key(1)).unwrap(), Some(Stored { summary: tombstone, chunks: Vec::new() }));
     assert_eq!((disk.recent(&key(1)).unwrap(), disk.rows(&key(1)).unwrap()), (None, None));
-    assert_eq!(disk.summary(&key(3)).unwrap(), None, "of what never was nothing stays");
+    let never = disk.summary(&key(3)).unwrap().unwrap();
+    assert_eq!((never.deleted, never.decided()), (true, 7), "what another KUBE deleted does not come here either");
     assert_eq!(disk.list(None, None, 9).unwrap().len(), 1);
     assert!(disk.find(key(1).document).unwrap().is_empty());
 
-    disk.commit(&[Write::Revive { key: key(1) }, append(&key(1), b"new", 3), compact(&sealed)]).unwrap();
+    disk.commit(&[Write::Revive { key: key(1), at: 9 }, append(&key(1), b"new", 3), compact(&sealed)]).unwrap();
     assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"new"]);
     assert_eq!(disk.list(None, None, 9).unwrap().len(), 2);
     // Of a living document nothing is lost by it.
-    disk.commit(&[Write::Revive { key: key(1) }]).unwrap();
-    assert_eq!(disk.read(&key(1)).unwrap().unwrap().chunks, [b"new"]);
+    disk.commit(&[Write::Revive { key: key(1), at: 11 }]).unwrap();
+    let stored = disk.read(&key(1)).unwrap().unwrap();
+    assert_eq!((stored.chunks, stored.summary.decided()), (vec![b"new".to_vec()], 11));
 }
 
 #[test]
@@ -353,4 +359,100 @@ fn marks_are_remembered_and_no_position_up_to_one_is_given_again() {
     assert_eq!(disk.marks("default", "other").unwrap(), Marks::default());
     disk.commit(&[append(&key(1), b"one", 1)]).unwrap();
     assert_eq!(disk.after(OPEN_SPACE, 1000, 10).unwrap().len(), 1);
+}
+
+/// What the documents of a space have, one by one.
+fn sum(disk: &Disk, space: &str) -> u64 {
+    let listed = disk.list(Some(space), None, 100).unwrap();
+    listed.iter().filter_map(|one| one.summary.as_ref()).map(|summary| summary.snapshot + summary.tail).sum()
+}
+
+fn any_write() -> impl Strategy<Value = Write> {
+    let key =
+        (0..2_usize, 0..3_u8).prop_map(|(space, number)| Key { space: ["red", "blue"][space].into(), ..key(number) });
+    let snapshot = || (0..200_usize).prop_map(|len| Snapshot { chunk: vec![7; len].into(), sealed: Sealed::default() });
+    let maybe = proptest::option::of(snapshot());
+    (key, 0..6, maybe, snapshot(), 0..300_usize, 0..5_u64).prop_map(|(key, kind, maybe, snapshot, len, before)| {
+        match kind {
+            0 => Write::Compact { key, before, snapshot },
+            1 => Write::SetAside {
+                key,
+                snapshot: maybe,
+                changes: 1,
+                aside: vec![(ChangeHash([1; 32]), vec![1; len].into())],
+            },
+            2 => Write::Delete { key, at: 1 },
+            3 => Write::Revive { key, at: 1 },
+            _ => append(&key, &vec![1; len], 1),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn what_a_space_is_said_to_have_is_what_its_documents_have(
+        commits in proptest::collection::vec(proptest::collection::vec(any_write(), 1..6), 1..12)
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let spaces = ["red", "blue"];
+        let counted = {
+            let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+            for commit in commits {
+                disk.commit(&commit).unwrap();
+                for space in spaces {
+                    prop_assert_eq!(disk.used(space), sum(&disk, space));
+                }
+            }
+            spaces.map(|space| disk.used(space))
+        };
+        let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+        prop_assert_eq!(spaces.map(|space| disk.used(space)), counted);
+    }
+}
+
+#[test]
+fn a_commit_that_failed_counts_nothing_and_a_damaged_entry_is_counted_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    let run = |statement: &str| lock(&disk.writer).as_ref().unwrap().connection.execute_batch(statement).unwrap();
+    disk.commit(&[append(&key(1), &[1; 10], 1), append(&key(2), &[1; 20], 1)]).unwrap();
+    run("PRAGMA max_page_count = 1");
+    let elsewhere = Key { space: "team".into(), ..key(3) };
+    disk.commit(&[append(&elsewhere, b"new", 1), append(&key(3), &[7; 1 << 16], 1)]).unwrap_err();
+    assert_eq!((disk.used(OPEN_SPACE), disk.used("team")), (30, 0));
+    run("PRAGMA max_page_count = 1000000; UPDATE documents SET tail = 1000000 WHERE id = 1");
+    disk.commit(&[append(&elsewhere, b"new", 1), append(&key(3), &[7; 5], 1)]).unwrap();
+    assert_eq!((disk.used(OPEN_SPACE), disk.used("team")), (35, 3));
+    disk.commit(&[Write::Delete { key: key(1), at: 1 }]).unwrap();
+    assert_eq!(disk.used(OPEN_SPACE), 25);
+}
+
+#[test]
+fn what_came_with_a_token_is_counted_by_the_day_and_days_before_the_last_are_forgotten() {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |at, by: &[(&str, u64)]| {
+        let by = by.iter().map(|(token, bytes)| ((*token).into(), *bytes)).collect();
+        let heads = vec![ChangeHash([1; 32])];
+        Write::Append { key: key(1), snapshot: None, tail: vec![7], heads, changes: 1, at, by }
+    };
+    let added = |disk: &Disk| {
+        let mut added: Vec<_> =
+            disk.added().unwrap().into_iter().map(|one| (one.token.to_string(), one.day, one.bytes)).collect();
+        added.sort();
+        added
+    };
+    {
+        let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+        disk.commit(&[write(DAY, &[("a", 1), ("b", 2)]), write(2 * DAY - 1, &[("a", 10)])]).unwrap();
+        disk.commit(&[write(DAY + 5, &[("a", 100)])]).unwrap();
+        assert_eq!(added(&disk), [("a".to_owned(), 1, 111), ("b".to_owned(), 1, 2)]);
+    }
+    let disk = Disk::open(folder.path(), 1 << 20).unwrap();
+    disk.commit(&[write(2 * DAY, &[("a", 3)])]).unwrap();
+    assert_eq!(added(&disk), [("a".to_owned(), 2, 3)]);
+    // A clock that is set back.
+    disk.commit(&[write(DAY, &[("a", 4), ("c", 5)])]).unwrap();
+    assert_eq!(added(&disk), [("a".to_owned(), 1, 4), ("c".to_owned(), 1, 5)]);
 }
