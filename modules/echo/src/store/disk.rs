@@ -1,5 +1,5 @@
 //! The store on disk: one SQLite database.
-mod log;
+mod files;
 mod mirrors;
 mod rows;
 mod schema;
@@ -7,17 +7,17 @@ mod used;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use automerge::{ActorId, ChangeHash};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
 
 use self::{
+    files::{Anchor, connect, open_private},
     schema::SCHEMA,
     used::{Counted, Space},
 };
@@ -53,9 +53,7 @@ pub struct Disk {
     /// What each space has since the last commit, for those who do not wait for the next.
     used: Mutex<BTreeMap<Arc<str>, u64>>,
     readers: Mutex<Vec<Connection>>,
-    /// Never used: as long as there is one connection, the index of the log need not be made anew, for which the disk must be
-    /// writable, and what a failed commit left in the log is not taken for committed.
-    _anchor: Mutex<Connection>,
+    _anchor: Anchor,
     /// Held as long as the database is in use.
     _lock: File,
 }
@@ -85,15 +83,10 @@ impl Disk {
         })?;
         // What SQLite makes beside it gets the same permissions.
         open_private(&path).map_err(failed)?;
-        log::write_again(&path).map_err(failed)?;
+        files::write_again(&path).map_err(failed)?;
         let writer = Writer::open(&path, cache)?;
         let storage_id = writer.storage_id(&path)?;
-        let anchor = || -> rusqlite::Result<Connection> {
-            let connection = connect(&path, 1, true)?;
-            connection.query_row("SELECT 1 FROM about", (), |_| Ok(()))?;
-            Ok(connection)
-        };
-        let anchor = anchor().map_err(|error| Error::Open { path: path.clone(), reason: error.to_string() })?;
+        let anchor = Anchor::new(&path)?;
         // The file itself must survive a power failure too, not only what is in it.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         let used = Mutex::new(writer.used().collect());
@@ -104,7 +97,7 @@ impl Disk {
             writer: Mutex::new(Some(writer)),
             used,
             readers: Mutex::default(),
-            _anchor: Mutex::new(anchor),
+            _anchor: anchor,
             _lock: lock,
         })
     }
@@ -288,21 +281,6 @@ impl Fault {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Opens a file that only KUBE's user may read, and makes it if it is not there.
-fn open_private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-}
-
-fn connect(path: &Path, cache: usize, reads_only: bool) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    // Negative: in KiB.
-    connection.pragma_update(None, "cache_size", -i64::try_from(cache).unwrap_or(i64::MAX))?;
-    connection.pragma_update(None, "query_only", reads_only)?;
-    connection.set_prepared_statement_cache_capacity(32);
-    Ok(connection)
 }
 
 /// Reads at one moment.
