@@ -89,6 +89,9 @@ struct Options {
     /// Documents that they share at once.
     #[arg(long, default_value_t = 12)]
     documents: usize,
+    /// Only faults that leave the process alone: to look at its memory.
+    #[arg(long)]
+    one_process: bool,
     /// The binary.
     #[arg(long, default_value = PROGRAM)]
     kube: PathBuf,
@@ -118,7 +121,7 @@ fn main() -> Result<()> {
     runtime.block_on(LocalSet::new().run_until(async {
         self_test(&options).await.context("the self-test failed, so a run would mean nothing")?;
         let mut soak = Soak::start(&options, Dice::new(seed)).await?;
-        let ran = soak.run(Duration::from_secs(60 * options.minutes)).await;
+        let ran = soak.run(Duration::from_secs(60 * options.minutes), options.one_process).await;
         if ran.is_err() {
             println!("{}", soak.summary());
             println!("its folder stays for who looks into it: {}", soak.folder.keep().display());
@@ -181,12 +184,12 @@ impl Soak {
         Ok(Self { server, world, people, dice, struck: BTreeMap::new(), missed: 0, memory: Memory::default(), folder })
     }
 
-    async fn run(&mut self, length: Duration) -> Result<()> {
+    async fn run(&mut self, length: Duration, one_process: bool) -> Result<()> {
         let begun = Instant::now();
         let mut deck = Deck::new(self.dice.split());
         let mut told = 0;
         while begun.elapsed() < length {
-            let keeps_process = begun.elapsed() > length / 2;
+            let keeps_process = one_process || begun.elapsed() > length / 2;
             for _ in 0..STORM {
                 sleep(Duration::from_millis(self.dice.roll(BETWEEN))).await;
                 let fault = deck.draw(keeps_process);
