@@ -8,8 +8,8 @@ CLIENTS := $(patsubst %,tests/%/node_modules/.package-lock.json,e2e/node browser
 PEERS := tests/bench/node/node_modules/.package-lock.json
 # Where `make bench` writes its report.
 PAGE ?= docs/benchmarks.md
-# How often `make soak` repeats the end-to-end tests.
-ROUNDS ?= 20
+# How long `make soak` treats the binary badly.
+MINUTES ?= 30
 
 help: ## lists the words
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,13 +35,9 @@ lint: apps ## checks formatting, clippy, documentation and dependencies, all wit
 fmt: ## formats the sources
 	cargo fmt --all
 
-soak: release $(CLIENTS) ## fuzzes every parser, then repeats the end-to-end tests ROUNDS times (20)
-	@scripts/install-test-tools
+soak: release ## fuzzes every parser, then kills the binary and harms its disk and clock for MINUTES (30); ARGS="--help"
 	@scripts/fuzz
-	@for round in $$(seq $(ROUNDS)); do \
-	  echo "round $$round of $(ROUNDS)"; \
-	  KUBE_BIN=$(CURDIR)/$(KUBE) cargo test --locked --quiet --package kube --test e2e || exit 1; \
-	done
+	cargo run --profile bench --locked --package kube-soak -- --minutes $(MINUTES) $(ARGS)
 
 release: apps ## builds the bundled apps and target/release/kube
 	cargo build --release --locked --package kube

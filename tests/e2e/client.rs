@@ -90,9 +90,20 @@ impl Client {
     /// Does what `op` says and gives its value.
     pub(crate) fn ask(&mut self, op: &str, args: Value) -> Value {
         let question = self.post(op, args);
+        self.answer(question)
+    }
+
+    /// Waits for the answer to a question that was posted.
+    pub(crate) fn answer(&mut self, question: u64) -> Value {
         let mut answer = self.next(|line| line["id"] == question);
-        assert!(answer["error"].is_null(), "{op}: {answer:#}");
+        assert!(answer["error"].is_null(), "{answer:#}");
         answer["value"].take()
+    }
+
+    /// Whether the answer to a question that was posted is there.
+    pub(crate) fn is_answered(&mut self, question: u64) -> bool {
+        self.events.extend(self.output.try_iter());
+        self.events.iter().any(|line| line["id"] == question)
     }
 
     /// Asks without waiting; gives the question's number.
@@ -111,8 +122,13 @@ impl Client {
 
     /// What went wrong at the client so far.
     pub(crate) fn trouble(&mut self) -> Vec<Value> {
+        self.so_far("trouble")
+    }
+
+    /// What happened by itself so far, and was not waited for.
+    pub(crate) fn so_far(&mut self, name: &str) -> Vec<Value> {
         self.events.extend(self.output.try_iter());
-        self.events.iter().filter(|line| line["event"] == "trouble").cloned().collect()
+        self.events.iter().filter(|line| line["event"] == name).cloned().collect()
     }
 
     fn next(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {

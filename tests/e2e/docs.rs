@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, VERSIONS, Version},
-    kube::{Home, Kube, LISTEN},
+    kube::Home,
 };
 
 /// What `kube docs` says with these arguments, for programs.
@@ -22,12 +22,6 @@ fn listed(home: &Home, doc: &str) -> Option<Value> {
 /// What `kube docs get` prints.
 fn get(home: &Home, doc: &str, args: &[&str]) -> Value {
     serde_json::from_str(&home.run(&[&["docs", "get", doc], args].concat()).ok()).unwrap()
-}
-
-/// Keeps the port that a KUBE has: clients come back to it.
-fn keep_port(home: &Home, kube: &Kube<'_>) {
-    let listen = LISTEN.replace("https = [\"127.0.0.1:0\"]", &format!("https = [\"127.0.0.1:{}\"]", kube.https()));
-    home.configure(&format!("domain = \"localhost\"\ndata = \"data\"\n{listen}"));
 }
 
 #[test]
@@ -79,7 +73,7 @@ fn what_is_deleted_stays_deleted_until_it_is_imported() {
     for version in VERSIONS {
         let home = Home::new();
         let kube = home.start();
-        keep_port(&home, &kube);
+        kube.keep_port();
         let mut alice = Client::connected(version, &kube);
         let made = alice.create(3, 1);
         alice.saved();

@@ -126,12 +126,17 @@ impl Home {
 
     /// The same, with more environment.
     pub(crate) fn spawn_with(&self, environment: &[(&str, &str)]) -> Kube<'_> {
+        self.spawn_by(&[BINARY], environment)
+    }
+
+    /// The same, by a command line that ends in the binary and becomes its process.
+    pub(crate) fn spawn_by(&self, words: &[&str], environment: &[(&str, &str)]) -> Kube<'_> {
         let journal = Journal::default();
         static STARTS: AtomicUsize = AtomicUsize::new(0);
         let socket = self.path(&format!("run/notify-{}", STARTS.fetch_add(1, Ordering::Relaxed)));
         listen(&socket, journal.clone());
         let mut child = self
-            .command(&[BINARY])
+            .command(words)
             .arg("run")
             .env("NOTIFY_SOCKET", &socket)
             .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
@@ -268,6 +273,13 @@ impl Kube<'_> {
     /// The port of the first HTTP listener.
     pub(crate) fn http(&self) -> u16 {
         self.address("hosting", "http").port()
+    }
+
+    /// Keeps the HTTPS port for the next start: clients come back to it.
+    pub(crate) fn keep_port(&self) {
+        let kept = format!("https = [\"127.0.0.1:{}\"]", self.https());
+        let listen = LISTEN.replace("https = [\"127.0.0.1:0\"]", &kept);
+        self.home.configure(&format!("domain = \"localhost\"\ndata = \"data\"\n{listen}"));
     }
 
     /// A figure of `/proc/<pid>/status`, in KiB.

@@ -11,6 +11,7 @@ mod kube;
 
 mod apps;
 mod boxes;
+mod disk;
 mod docs;
 mod faults;
 mod junk;

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     client::{Client, VERSIONS, Version, join},
     journal::eventually,
-    kube::{Home, Kube, LISTEN, Ran},
+    kube::{Home, Kube, Ran},
 };
 
 fn sync_url(kube: &Kube<'_>) -> String {
@@ -170,9 +170,7 @@ fn a_silent_connection_is_asked_whether_it_lives() {
 fn clients_come_back_by_themselves_after_a_restart() {
     let home = Home::new();
     let first = home.start();
-    // From now on the port stays.
-    let config = LISTEN.replace("https = [\"127.0.0.1:0\"]", &format!("https = [\"127.0.0.1:{}\"]", first.https()));
-    home.configure(&format!("domain = \"localhost\"\ndata = \"data\"\n{config}"));
+    first.keep_port();
     let mut clients = VERSIONS.map(|version| Client::connected(version, &first));
     let docs: Vec<_> = clients.iter_mut().flat_map(|client| client.create(3, 1)).collect();
     clients.iter_mut().for_each(Client::saved);

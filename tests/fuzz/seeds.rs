@@ -7,6 +7,10 @@ use automerge::{
     sync::{State, SyncDoc},
     transaction::Transactable,
 };
+use kube_echo::{
+    sealed::Sealed,
+    wire::{self, DocumentId, RemoteHeads},
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut kinds = BTreeSet::new();
@@ -19,6 +23,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             write("frame", kind, &(0..hex.len()).step_by(2).map(digits).collect::<Result<Vec<_>, _>>()?)?;
         }
     }
+
+    for (name, frame) in [
+        ("kube-join", wire::join("kube-a", "a", 1 << 26)),
+        ("kube-peer", wire::peer("kube-b", "kube-a", "b", Some(1 << 26))),
+        ("kube-follow", wire::follow("kube-a", "kube-b", Some(7))),
+        ("kube-follow-anew", wire::follow("kube-a", "kube-b", None)),
+        ("kube-position", wire::position("kube-b", "kube-a", 1 << 40)),
+        ("kube-decided", wire::decided("kube-b", "kube-a", DocumentId([7; 16]), true, 1 << 41)),
+        ("remote-subscription-change", wire::remote_subscription_change("me", "you", &["one"], &["other"])),
+        ("error", wire::error("kube-b", "kube-a", "it is refused")),
+    ] {
+        write("frame", name, &frame)?;
+    }
+    let heads = [RemoteHeads { storage_id: "storage", heads: vec!["head", "other"], timestamp: 1 << 41 }];
+    write("frame", "remote-heads-changed", &wire::remote_heads_changed("me", "you", DocumentId([7; 16]), &heads))?;
 
     let mut one = AutoCommit::new().with_actor([1; 16].into());
     let map = one.put_object(ROOT, "map", ObjType::Map)?;
@@ -45,6 +64,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             to.sync().receive_sync_message(to_state, message)?;
         }
     }
+    write("sealed", "two-authors", &Sealed::of(one.document()).encode())?;
+    write("sealed", "nothing", &Sealed::default().encode())?;
     for (n, mut change) in one.get_changes(&[]).into_iter().enumerate() {
         write("change", &format!("change-{n}"), &content(change.raw_bytes()))?;
         write("change", &format!("sent-{n}"), &content(&change.bytes()))?;

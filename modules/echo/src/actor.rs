@@ -115,6 +115,7 @@ struct Sizes {
     is_stored: bool,
     snapshot: u64,
     tail: u64,
+    changes: u64,
 }
 
 impl Sizes {
@@ -317,7 +318,8 @@ impl Actor {
             summary.heads.clear();
             self.bury();
         }
-        self.stored = Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail });
+        self.stored =
+            Some(Sizes { is_stored, snapshot: summary.snapshot, tail: summary.tail, changes: summary.changes });
         if self.heads != summary.heads {
             // A write that failed was on disk even so.
             for seat in self.seats.values_mut() {
@@ -509,6 +511,7 @@ impl Actor {
         sizes.is_stored = true;
         sizes.snapshot += len.0;
         sizes.tail += len.1;
+        sizes.changes += changes;
         self.hub.metrics.changes_stored.inc_by(changes);
         self.hub.metrics.changes_stored_bytes.inc_by(len.0 + len.1);
         Ok(())

@@ -33,6 +33,10 @@ pub(crate) struct Metrics {
     pub(crate) changes_stored_bytes: IntCounter,
     /// Bytes of the snapshots and changes of all documents.
     pub(crate) stored: IntGauge,
+    /// Writes that wait for their commit, or are in it.
+    pub(crate) writes_waiting: IntGauge,
+    /// Documents that wait for a compaction.
+    pub(crate) compactions_waiting: IntGauge,
     /// How long a commit took, flush included.
     pub(crate) commit_seconds: Histogram,
     /// How many writes shared a commit.
@@ -85,6 +89,8 @@ impl Metrics {
             changes_stored_bytes: of
                 .counter("changes_stored_bytes_total", "Bytes of changes received and put on disk.")?,
             stored: of.gauge("stored_bytes", "Bytes of all documents: their snapshots and the changes after those.")?,
+            writes_waiting: of.gauge("writes_waiting", "Writes that wait for their commit, or are in it.")?,
+            compactions_waiting: of.gauge("compactions_waiting", "Documents that wait to be compacted.")?,
             commit_seconds: of.histogram(
                 "commit_seconds",
                 "How long a commit took, flush included.",

@@ -14,6 +14,8 @@ pub(crate) async fn run(hub: Arc<Hub>) {
     loop {
         let stored: u64 = hub.store.spaces().iter().map(|(_, bytes)| bytes).sum();
         hub.metrics.stored.set(i64::try_from(stored).unwrap_or(i64::MAX));
+        let waiting = hub.compactions.max_capacity() - hub.compactions.capacity();
+        hub.metrics.compactions_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         tokio::select! {
             () = hub.cx.stopped() => return,
             () = sleep(EVERY) => {}

@@ -25,7 +25,7 @@ use crate::{
     checks::files::Files,
     cpu, machine,
     peer::{
-        Client,
+        self, Client,
         history::History,
         wire::{self, Frame, Said},
     },
@@ -233,7 +233,7 @@ async fn compacted(port: u16) -> Result<u64> {
     const MOMENT: Duration = Duration::from_secs(130);
     let mut before = None;
     loop {
-        let page = machine::get(port, "/metrics").await?;
+        let page = peer::get(port, "/metrics").await?;
         let line = page.lines().find(|line| line.starts_with("kube_echo_compactions_total{result=\"compacted\"}"));
         let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0);
         if before == Some(count) {

@@ -2,7 +2,6 @@
 use std::{
     fs,
     io::Write as _,
-    net::Ipv4Addr,
     path::Path,
     process::Command,
     thread,
@@ -12,10 +11,6 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 use crate::servers::{Core, automerge_repo, kube, nginx};
 
@@ -96,15 +91,6 @@ fn version(program: &str, args: &[&str]) -> Result<String> {
     let line = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
     let line = line.split(" [").next().unwrap_or_default();
     Ok(line.trim_start_matches("nginx version: ").to_owned())
-}
-
-/// Fetches a page over plain HTTP.
-pub(crate) async fn get(port: u16, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 /// What else went on, over all rounds.

@@ -82,8 +82,8 @@ impl Text {
         let mut stale = None;
         for number in 0..changes {
             // Mostly on from where it was, sometimes elsewhere.
-            if number % 50 == 49 {
-                place = (number * 7919) % document.length(&text);
+            if mixed(number) % 20 == 0 {
+                place = mixed(number) % document.length(&text);
             }
             type_one(&mut document, &text, place, number)?;
             place += 1;
@@ -191,7 +191,7 @@ impl Text {
 /// Types a character, and returns the change.
 fn type_one(document: &mut Automerge, text: &ObjId, place: usize, number: usize) -> Result<Made> {
     let mut transaction = document.transaction();
-    let letter = char::from(b'a' + (number * 31 % 26) as u8).to_string();
+    let letter = char::from(b'a' + (mixed(number) % 26) as u8).to_string();
     transaction.splice_text(text, place, 0, &letter)?;
     transaction.commit_with(CommitOptions::default().with_time(0));
     let change = document.get_last_local_change().context("nothing was changed")?;
@@ -244,4 +244,10 @@ async fn metered(server: &Syncing, work: impl Future<Output = Result<()>>) -> Re
     let cpu = meter.stop().await?.cpu;
     let more = |bytes: u64| bytes.saturating_sub(before);
     Ok(Cost { time, cpu, peak: more(cpu::highest(pid)?), left: more(cpu::resident(pid)?) })
+}
+
+/// A number that looks different everywhere.
+fn mixed(number: usize) -> usize {
+    let mixed = (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) as usize
 }

@@ -8,12 +8,16 @@ use crate::{
 
 /// Changes up to this size are never compacted, whatever the snapshot's.
 const SMALL_TAIL: u64 = 32 << 10;
+/// Nor are those up to so many bytes for each change of the document: a compaction decodes all of these, however small they
+/// became.
+const A_CHANGE: u64 = 16;
 
 impl Actor {
     /// Has the stored changes joined into a snapshot, once they outgrow it.
     pub(super) fn compact(&mut self) {
         let Some(sizes) = &mut self.stored else { return };
-        if sizes.tail > sizes.snapshot.max(SMALL_TAIL) && self.hub.compactions.try_send(self.key.clone()).is_ok() {
+        let enough = sizes.snapshot.max(SMALL_TAIL).max(A_CHANGE * sizes.changes);
+        if sizes.tail > enough && self.hub.compactions.try_send(self.key.clone()).is_ok() {
             // A guess until the document is opened again; it is asked for too often rather than never.
             *sizes = Sizes { snapshot: sizes.snapshot + sizes.tail, tail: 0, ..*sizes };
         }

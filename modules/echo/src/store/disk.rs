@@ -1,4 +1,5 @@
 //! The store on disk: one SQLite database.
+mod log;
 mod mirrors;
 mod rows;
 mod schema;
@@ -52,6 +53,9 @@ pub struct Disk {
     /// What each space has since the last commit, for those who do not wait for the next.
     used: Mutex<BTreeMap<Arc<str>, u64>>,
     readers: Mutex<Vec<Connection>>,
+    /// Never used: as long as there is one connection, the index of the log need not be made anew, for which the disk must be
+    /// writable, and what a failed commit left in the log is not taken for committed.
+    _anchor: Mutex<Connection>,
     /// Held as long as the database is in use.
     _lock: File,
 }
@@ -81,8 +85,15 @@ impl Disk {
         })?;
         // What SQLite makes beside it gets the same permissions.
         open_private(&path).map_err(failed)?;
+        log::write_again(&path).map_err(failed)?;
         let writer = Writer::open(&path, cache)?;
         let storage_id = writer.storage_id(&path)?;
+        let anchor = || -> rusqlite::Result<Connection> {
+            let connection = connect(&path, 1, true)?;
+            connection.query_row("SELECT 1 FROM about", (), |_| Ok(()))?;
+            Ok(connection)
+        };
+        let anchor = anchor().map_err(|error| Error::Open { path: path.clone(), reason: error.to_string() })?;
         // The file itself must survive a power failure too, not only what is in it.
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         let used = Mutex::new(writer.used().collect());
@@ -93,6 +104,7 @@ impl Disk {
             writer: Mutex::new(Some(writer)),
             used,
             readers: Mutex::default(),
+            _anchor: Mutex::new(anchor),
             _lock: lock,
         })
     }
@@ -321,7 +333,7 @@ impl Reader<'_> {
     fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Fault> {
         let mut query = self.0.prepare_cached(
             "SELECT documents.id, name, document, snapshot + tail FROM documents JOIN spaces ON spaces.id = documents.space
-             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 ORDER BY documents.id LIMIT ?",
+             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 AND tail > 4 * changes ORDER BY documents.id LIMIT ?",
         )?;
         let row = |row: &Row<'_>| {
             let key = Key { space: row.get::<_, String>(1)?.into(), document: DocumentId(row.get(2)?) };

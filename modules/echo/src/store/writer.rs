@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{Error, Store, Write};
-use crate::metrics::Metrics;
+use crate::{counted::Counted, metrics::Metrics};
 
 /// Bytes that one unit of room stands for: a write takes at least one.
 const UNIT: usize = 16 << 10;
@@ -31,12 +32,13 @@ pub(crate) struct Writer {
     queue: SyncSender<Request>,
     room: Arc<Semaphore>,
     written: watch::Receiver<()>,
+    waiting: IntGauge,
 }
 
 struct Request {
     write: Write,
     done: oneshot::Sender<Health>,
-    _room: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, Counted),
 }
 
 impl Writer {
@@ -49,12 +51,13 @@ impl Writer {
     ) -> io::Result<Self> {
         let (queue, requests) = sync_channel(ROOM);
         let (commits, written) = watch::channel(());
+        let waiting = metrics.writes_waiting.clone();
         let thread = move || {
             Committer { store, metrics, health, commits }.run(&requests);
             drop(lease);
         };
         thread::Builder::new().name("echo-commit".to_owned()).spawn(thread)?;
-        Ok(Self { queue, room: Arc::new(Semaphore::new(ROOM)), written })
+        Ok(Self { queue, room: Arc::new(Semaphore::new(ROOM)), written, waiting })
     }
 
     /// Changes whenever something new is on disk.
@@ -72,7 +75,9 @@ impl Writer {
         let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| closed())?;
         let (done, committed) = oneshot::channel();
         // Never full: there is a place for each unit of room.
-        self.queue.try_send(Request { write, done, _room: room }).map_err(|_| closed())?;
+        self.queue
+            .try_send(Request { write, done, place: (room, Counted::new(&self.waiting)) })
+            .map_err(|_| closed())?;
         committed.await.map_err(|_| closed())?
     }
 }
@@ -102,10 +107,10 @@ impl Committer {
             };
             let group = first.into_iter().chain(requests.try_iter().take(GROUP - 1));
             let (writes, done): (Vec<_>, Vec<_>) =
-                group.map(|request| (request.write, (request.done, request._room))).unzip();
+                group.map(|request| (request.write, (request.done, request.place))).unzip();
             let committed = self.commit(&writes);
-            for (done, room) in done {
-                drop(room);
+            for (done, place) in done {
+                drop(place);
                 // Whoever no longer waits does not need to know.
                 drop(done.send(committed.clone()));
             }

@@ -14,4 +14,6 @@ mod harness;
 #[cfg(test)]
 mod junk;
 #[cfg(test)]
+mod sweep;
+#[cfg(test)]
 mod sync;

@@ -7,17 +7,20 @@ use automerge::{
 
 /// One change, as it will be sent.
 #[derive(Clone, Debug)]
-pub(crate) struct Made {
-    pub(crate) hash: ChangeHash,
-    pub(crate) chunk: Vec<u8>,
+pub struct Made {
+    /// Its hash.
+    pub hash: ChangeHash,
+    /// Its bytes.
+    pub chunk: Vec<u8>,
 }
 
 /// A document with one author, who adds items to a list: each change is one item, on top of the change before.
 #[derive(Clone, Debug)]
-pub(crate) struct History {
+pub struct History {
     /// Its name on the wire.
-    pub(crate) id: String,
-    pub(crate) changes: Vec<Made>,
+    pub id: String,
+    /// Its changes, each on top of the one before.
+    pub changes: Vec<Made>,
     /// The list after the last change.
     items: Vec<String>,
 }
@@ -27,7 +30,10 @@ const KEY: &str = "items";
 
 impl History {
     /// Writes a document of that many items, of that many characters each.
-    pub(crate) fn write(number: u64, changes: usize, characters: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// `automerge` refuses something.
+    pub fn write(number: u64, changes: usize, characters: usize) -> Result<Self> {
         // Text that looks different everywhere, and does not compress to nothing.
         let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut character = || {
@@ -61,17 +67,23 @@ impl History {
     }
 
     /// Writes many documents.
-    pub(crate) fn write_many(documents: usize, changes: usize, characters: usize) -> Result<Vec<Self>> {
+    ///
+    /// # Errors
+    /// `automerge` refuses something.
+    pub fn write_many(documents: usize, changes: usize, characters: usize) -> Result<Vec<Self>> {
         (0..documents as u64).map(|number| Self::write(number, changes, characters)).collect()
     }
 
     /// The last change, which is the document's one head.
-    pub(crate) fn head(&self) -> ChangeHash {
+    pub fn head(&self) -> ChangeHash {
         self.changes[self.changes.len() - 1].hash
     }
 
     /// The document after its first changes.
-    pub(crate) fn after(&self, changes: usize) -> Result<Automerge> {
+    ///
+    /// # Errors
+    /// `automerge` refuses something.
+    pub fn after(&self, changes: usize) -> Result<Automerge> {
         let mut document = Automerge::new();
         let changes = self.changes[..changes].iter().map(|made| Change::from_bytes(made.chunk.clone()));
         document.apply_changes(changes.collect::<Result<Vec<_>, _>>()?)?;
@@ -79,7 +91,7 @@ impl History {
     }
 
     /// Whether a document is this one, after the last change.
-    pub(crate) fn is(&self, document: &Automerge) -> bool {
+    pub fn is(&self, document: &Automerge) -> bool {
         let Ok(Some((_, list))) = document.get(ROOT, KEY) else { return false };
         let item = |index| document.get(&list, index).ok()??.0.into_string().ok();
         document.get_heads() == [self.head()]

@@ -1,6 +1,6 @@
 //! The frames of the automerge-repo protocol, as its clients write and read them: one CBOR map in a binary message.
 //!
-//! The bench has its own, so that what it says of a server does not depend on that server's code.
+//! The tests have their own, so that what it says of a server does not depend on that server's code.
 use anyhow::{Context as _, Result, bail, ensure};
 use automerge::{
     ChangeHash,
@@ -9,17 +9,25 @@ use automerge::{
 use bytes::Bytes;
 use minicbor::{Decoder, Encoder, data::Type};
 
-use super::history::Made;
+use crate::history::Made;
 
 /// What a server sent.
 #[derive(Debug)]
-pub(crate) enum Frame<'a> {
+pub enum Frame<'a> {
     /// The answer to a join: the server's peer id.
     Peer(&'a str),
     /// A sync message about a document.
-    Sync { document: &'a str, data: &'a [u8] },
+    Sync {
+        /// The document.
+        document: &'a str,
+        /// The sync message.
+        data: &'a [u8],
+    },
     /// Nobody has the document.
-    Unavailable { document: &'a str },
+    Unavailable {
+        /// The document.
+        document: &'a str,
+    },
     /// Nothing that matters here.
     Other,
 }
@@ -28,7 +36,7 @@ pub(crate) enum Frame<'a> {
 ///
 /// # Errors
 /// What is no frame, and the server's own words when it refuses something.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Frame<'_>> {
+pub fn decode(bytes: &[u8]) -> Result<Frame<'_>> {
     let mut decoder = Decoder::new(bytes);
     let (mut kind, mut sender, mut document, mut text, mut data) = ("", "", "", "", &[][..]);
     for _ in 0..decoder.map()?.context("a frame of unknown length")? {
@@ -57,7 +65,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame<'_>> {
 }
 
 /// Encodes the first frame of a connection.
-pub(crate) fn join(sender: &str) -> Result<Bytes> {
+///
+/// # Errors
+/// Never: it is written to memory.
+pub fn join(sender: &str) -> Result<Bytes> {
     let mut e = Encoder::new(Vec::new());
     e.map(4)?.str("type")?.str("join")?.str("senderId")?.str(sender)?;
     e.str("peerMetadata")?.map(1)?.str("isEphemeral")?.bool(true)?;
@@ -66,7 +77,10 @@ pub(crate) fn join(sender: &str) -> Result<Bytes> {
 }
 
 /// Encodes a frame about a document; `kind` is `sync`, or `request` from a peer that has nothing of it.
-pub(crate) fn about(kind: &str, sender: &str, target: &str, document: &str, data: &[u8]) -> Result<Bytes> {
+///
+/// # Errors
+/// Never: it is written to memory.
+pub fn about(kind: &str, sender: &str, target: &str, document: &str, data: &[u8]) -> Result<Bytes> {
     let mut e = Encoder::new(Vec::with_capacity(data.len() + 160));
     e.map(5)?.str("type")?.str(kind)?.str("senderId")?.str(sender)?.str("targetId")?.str(target)?;
     e.str("documentId")?.str(document)?.str("data")?.bytes(data)?;
@@ -75,16 +89,19 @@ pub(crate) fn about(kind: &str, sender: &str, target: &str, document: &str, data
 
 /// What a sync message says, without a copy.
 #[derive(Debug)]
-pub(crate) struct Said<'a> {
+pub struct Said<'a> {
     /// The sender's heads, one after the other.
-    pub(crate) heads: &'a [u8],
+    pub heads: &'a [u8],
     /// What it brings: changes, or a document.
-    pub(crate) chunks: Vec<&'a [u8]>,
+    pub chunks: Vec<&'a [u8]>,
 }
 
 impl<'a> Said<'a> {
     /// Reads a sync message of either version.
-    pub(crate) fn read(data: &'a [u8]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn read(data: &'a [u8]) -> Result<Self> {
         let (kind, mut rest) = data.split_first().context("a sync message without a byte")?;
         ensure!([0x42, 0x43].contains(kind), "a sync message does not begin with {kind:#x}");
         let input = &mut rest;
@@ -99,7 +116,7 @@ impl<'a> Said<'a> {
     }
 
     /// Whether the sender's one head is this change: as all others of its document come before, it has them all.
-    pub(crate) fn is_at(&self, head: &ChangeHash) -> bool {
+    pub fn is_at(&self, head: &ChangeHash) -> bool {
         self.heads == head.as_ref()
     }
 }
@@ -134,14 +151,14 @@ fn number(input: &mut &[u8]) -> Result<usize> {
 }
 
 /// The message of a client that made a change on top of `before`, which the server has.
-pub(crate) fn brings(before: ChangeHash, change: ChangeHash, chunk: &[u8]) -> Vec<u8> {
+pub fn brings(before: ChangeHash, change: ChangeHash, chunk: &[u8]) -> Vec<u8> {
     // The filter is for what was made since: a client does not want its own change back.
     let have = Have { last_sync: vec![before], bloom: BloomFilter::from_hashes([change].iter()) };
     message(vec![change], have, vec![chunk.to_vec()], MessageVersion::V2)
 }
 
 /// The message of a client that wrote a document that the server does not have.
-pub(crate) fn brings_all(changes: &[Made]) -> Vec<u8> {
+pub fn brings_all(changes: &[Made]) -> Vec<u8> {
     let hashes: Vec<_> = changes.iter().map(|made| made.hash).collect();
     let have = Have { last_sync: Vec::new(), bloom: BloomFilter::from_hashes(hashes.iter()) };
     let chunks = changes.iter().map(|made| made.chunk.clone()).collect();
@@ -154,7 +171,7 @@ pub(crate) fn brings_document(head: ChangeHash, saved: &[u8]) -> Vec<u8> {
 }
 
 /// The message of a client that has everything up to `change`, and so has the server.
-pub(crate) fn has(change: ChangeHash) -> Vec<u8> {
+pub fn has(change: ChangeHash) -> Vec<u8> {
     message(
         vec![change],
         Have { last_sync: vec![change], bloom: BloomFilter::default() },
@@ -164,7 +181,7 @@ pub(crate) fn has(change: ChangeHash) -> Vec<u8> {
 }
 
 /// The message of a client that has nothing.
-pub(crate) fn has_nothing() -> Vec<u8> {
+pub fn has_nothing() -> Vec<u8> {
     message(Vec::new(), Have::default(), Vec::new(), MessageVersion::V1)
 }
 
