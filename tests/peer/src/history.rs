@@ -62,7 +62,7 @@ impl History {
     }
 
     /// The document as it was after its first changes.
-    pub(crate) fn first(&self, changes: usize) -> Self {
+    pub fn first(&self, changes: usize) -> Self {
         Self { id: self.id.clone(), changes: self.changes[..changes].to_vec(), items: self.items[..changes].to_vec() }
     }
 

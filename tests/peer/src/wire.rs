@@ -166,7 +166,7 @@ pub fn brings_all(changes: &[Made]) -> Vec<u8> {
 }
 
 /// The message of a client with a document that the server does not have.
-pub(crate) fn brings_document(head: ChangeHash, saved: &[u8]) -> Vec<u8> {
+pub fn brings_document(head: ChangeHash, saved: &[u8]) -> Vec<u8> {
     message(vec![head], Have::default(), vec![saved.to_vec()], MessageVersion::V2)
 }
 
