@@ -381,6 +381,10 @@ impl Checks<'_> {
                 let message = "a token is not sent over ws://, which others can read: give a wss:// address";
                 self.wrong(&format!("echo.peers.{name}.url"), message);
             }
+            if mirror.public_url.as_ref().is_some_and(|url| !url.is_private()) {
+                let message = "pages over HTTPS do not connect to ws://: give a wss:// address";
+                self.wrong(&format!("echo.peers.{name}.public_url"), message);
+            }
         }
     }
 

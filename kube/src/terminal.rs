@@ -157,3 +157,35 @@ fn rows(text: &mut String, rows: &[(String, String)]) {
         text.push('\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_other_kubes_it_is_said_how_they_are_and_of_spaces_what_they_have() {
+        let other = PeerStatus {
+            name: "other".to_owned(),
+            url: "wss://sync.other.example/".to_owned(),
+            space: "team".to_owned(),
+            connected: Some(1_795_253_400),
+            error: None,
+            behind: 3,
+        };
+        let words = |other: &PeerStatus| anstream::adapter::strip_str(&peer(other).1).to_string();
+        assert_eq!(words(&other), "wss://sync.other.example/ connected since 2026-11-21 09:30, 3 documents behind");
+        assert!(words(&PeerStatus { behind: 0, ..other.clone() }).ends_with("has everything"));
+        let away = PeerStatus { connected: None, error: Some("connection refused".to_owned()), ..other };
+        assert!(words(&away).ends_with("away; connection refused"));
+
+        let space = |number: u64| SpaceStatus {
+            name: format!("space-{number}"),
+            bytes: number << 20,
+            quota: Some(10 << 30).filter(|_| number == 11),
+        };
+        let rows = spaces(&(0..12).map(space).collect::<Vec<_>>());
+        assert_eq!(rows[0], ("space-11".to_owned(), "11.0 MiB of 10.0 GiB of documents".to_owned()));
+        assert_eq!(rows[1].1, "10.0 MiB of documents");
+        assert_eq!((rows.len(), rows[10].1.contains("2 smaller spaces")), (11, true));
+    }
+}

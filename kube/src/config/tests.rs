@@ -186,14 +186,17 @@ fn a_broken_file_still_tells_where_the_socket_is() {
 fn other_kubes_are_named_with_files_that_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("token"), "kube_sync_x").unwrap();
-    let text = "[echo.peers.other]\nurl = \"wss://sync.other.example/\"\ntoken_file = \"token\"\n";
+    let text = "[echo.peers.other]\nurl = \"wss://sync.other.example/\"\ntoken_file = \"token\"\n\
+                public_url = \"wss://sync.other.example/\"\n[echo.peers.third]\nurl = \"ws://10.0.0.7/\"\n";
     let (config, _) = read(text, folder.path(), &environment()).unwrap();
     let other = &config.echo.peers["other"];
     assert_eq!((other.token_file.as_deref(), other.space.as_str()), (Some(&*folder.path().join("token")), "default"));
+    assert_eq!(config.hosting.others, ["wss://sync.other.example/"]);
 
     let wrong = "[echo.peers.one]\nurl = \"ws://10.0.0.7/\"\ntoken_file = \"/nowhere\"\nspace = \"No\"\n\
                  [echo.peers.two]\nurl = \"https://other.example/\"\n[echo.peers.three]\n\
-                 url = \"wss://x.example/?token=kube_sync_secret\"\n";
+                 url = \"wss://x.example/?token=kube_sync_secret\"\n[echo.peers.four]\nurl = \"ws://10.0.0.7/\"\n\
+                 public_url = \"ws://10.0.0.7/\"\n";
     let problems = problems(wrong).join("\n");
     for part in [
         "kube.toml:2: echo.peers.one.url",
@@ -201,6 +204,7 @@ fn other_kubes_are_named_with_files_that_can_be_read() {
         "4: echo.peers.one.space",
         "6: echo.peers.two.url",
         "8: echo.peers.three.url",
+        "11: echo.peers.four.public_url",
     ] {
         assert!(problems.contains(part), "{part}: {problems}");
     }

@@ -1,7 +1,7 @@
 //! Offers what is stored to another KUBE: one walk along the positions of a space, that does not end.
 //!
 //! *The follower rule*: each document whose heads moved is offered, in the order of its last move, as if the other had opened
-//! it; the sync protocol does the rest. What the other has up to some position both remember on disk, so that a walk
+//! it; the sync protocol does the rest. Of one that was deleted, or brought back, that is said. What the other has up to some position both remember on disk, so that a walk
 //! begins where the last one ended, whatever happened to either store since: at the lower of the two marks. A change that
 //! comes back to where it came from moves no heads, so any loop of KUBEs comes to rest.
 //!

@@ -16,7 +16,10 @@
 //!   What it may do is asked when it joins and again whenever the answer may be another: a token that is revoked or expires
 //!   ends its connections at once.
 //! - *The tombstone rule*: what is deleted stays deleted, whoever still has it: requests are answered as for a document that
-//!   nobody has, and what is offered is not taken, without an error that would cost a client its whole connection.
+//!   nobody has, and what is offered is not taken, without an error that would cost a client its whole connection. Other KUBEs
+//!   that are trusted delete it too, and bring it back when it is brought back here.
+//! - *The quota rule*: what is over the quota of a space, a token or an address is not taken; its sender is told which quota it
+//!   is, and is asked for it again once there is room. Everything else goes on.
 //! - Memory follows the documents that are active, not those that are stored; of an active document it is what came since
 //!   the last snapshot, not its history.
 //!

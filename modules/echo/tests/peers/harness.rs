@@ -105,7 +105,17 @@ impl Server {
     /// Starts where another was, say, that has stopped.
     pub(crate) async fn start_at(config: &Config, tokens: Arc<Tokens>, address: SocketAddr) -> Self {
         let registry = Registry::new();
-        let echo = Echo::bind(config, Arc::clone(&tokens) as _, &registry).unwrap();
+        let begun = Instant::now();
+        let echo = loop {
+            match Echo::bind(config, Arc::clone(&tokens) as _, &registry) {
+                Ok(echo) => break echo,
+                // The one before may still be reading.
+                Err(error) if error.to_string().contains("already open") && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
         Self::run(echo, config, tokens, registry, address).await
     }
 
