@@ -82,7 +82,7 @@ impl Text {
         let mut stale = None;
         for number in 0..changes {
             // Mostly on from where it was, sometimes elsewhere.
-            if mixed(number) % 20 == 0 {
+            if mixed(number).is_multiple_of(20) {
                 place = mixed(number) % document.length(&text);
             }
             type_one(&mut document, &text, place, number)?;
