@@ -130,8 +130,9 @@ impl Surroundings {
     pub(crate) fn facts(&self) -> String {
         let mut flushes = self.flushes.clone();
         flushes.sort_unstable();
-        let at =
-            |part: f64| flushes.get((flushes.len() as f64 * part) as usize).map_or(f64::NAN, Duration::as_secs_f64);
+        let at = |part: f64| {
+            flushes.get((flushes.len() as f64 * part) as usize).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+        };
         format!(
             "- quiet (cores less than {:.0} % busy) before {} of {} rounds, after waiting for {:.0} s in all\n\
              - disk: to append 4 KiB beside the documents and `fdatasync` took {:.2} ms (p50), {:.2} ms (p99)\n",
