@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use kube_manifest::{Hash, Site};
 use quick_cache::{Weighter, sync::Cache};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -151,13 +151,13 @@ impl Blob {
     ///
     /// A thread for each chunk costs more than the read, and nearly every read of a server is of cached pages.
     pub(crate) fn read_now(&self, offset: u64, size: usize) -> io::Result<Option<Bytes>> {
-        let mut buffer = vec![0; size];
+        let mut buffer = buffer(size);
         let slices = &mut [IoSliceMut::new(&mut buffer)];
         match rustix::io::preadv2(&self.file, slices, offset, ReadWriteFlags::NOWAIT) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 buffer.truncate(count);
-                Ok(Some(buffer.into()))
+                Ok(Some(buffer.freeze()))
             }
             // The last two: the file system cannot.
             Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
@@ -167,10 +167,18 @@ impl Blob {
 
     /// Reads `size` bytes at `offset`, from the disk if need be.
     pub(crate) fn read(&self, offset: u64, size: usize) -> io::Result<Bytes> {
-        let mut buffer = vec![0; size];
+        let mut buffer = buffer(size);
         self.file.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer.into())
+        Ok(buffer.freeze())
     }
+}
+
+/// Somewhere to read to. jemalloc gives pages back to the system when it is asked for zeros, as `vec![0; size]` does, and each
+/// is got again when it is written to: that takes longer than the zeros.
+fn buffer(size: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(size);
+    buffer.resize(size, 0);
+    buffer
 }
 
 /// Runs what may wait for a disk where it keeps no one else waiting.

@@ -1,12 +1,13 @@
-//! What is done once a minute, with a clock that the test moves.
+//! What is done now and then, with a clock that the test moves.
 use std::time::Duration;
 
 use crate::harness::{Client, Server, config, document};
 
-/// Lets more than a minute pass at once, while nobody waits for anything.
-async fn a_minute() {
+/// Lets an hour pass at once, while nobody waits for anything: after a sweep nothing is swept for fifty times as long as that
+/// lasted, and for a minute at least.
+async fn an_hour() {
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
     tokio::time::resume();
 }
 
@@ -44,11 +45,11 @@ async fn a_sweep_compacts_what_has_a_long_tail_and_comes_again_only_after_someth
     alice.leave().await;
     alone(&server).await;
     assert_eq!(decoded(&server), 0.0, "none is so long that it asks for it by itself");
-    a_minute().await;
+    an_hour().await;
     until_compacted(&server, 3.0).await;
 
     // Nothing was written since but by the sweep.
-    a_minute().await;
+    an_hour().await;
     let mut bob = Client::join(&server, "bob").await;
     for (number, key) in [(1, "one of many keys: 29"), (2, "first")] {
         bob.request(document(number)).await;
@@ -61,7 +62,7 @@ async fn a_sweep_compacts_what_has_a_long_tail_and_comes_again_only_after_someth
     bob.until_stored(document(2)).await;
     bob.leave().await;
     alone(&server).await;
-    a_minute().await;
+    an_hour().await;
     until_compacted(&server, 4.0).await;
     server.stop().await;
 }
