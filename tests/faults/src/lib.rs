@@ -177,8 +177,9 @@ fn place(dial: Dial) -> u64 {
 /// Builds the library; gives its path.
 fn layer() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
-    let target = program.ancestors().find(marked).ok_or_else(|| io::Error::other("not in a target folder of Cargo"))?;
+    let is_profile = |folder: &&Path| folder.ends_with("debug") || folder.ends_with("release");
+    let target = program.ancestors().find(is_profile).and_then(Path::parent);
+    let target = target.ok_or_else(|| io::Error::other("not in a target folder of Cargo"))?;
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let build = ["build", "--quiet", "--locked", "--example", "layer", "--manifest-path", manifest, "--target-dir"];
     let built = Command::new(env!("CARGO")).args(build).arg(target).output()?;
