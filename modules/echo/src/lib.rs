@@ -39,7 +39,7 @@
 //! asked only to join the tail into a snapshot, for document chunks from clients, for changes that build on what is long
 //! sealed, and for old clients that understand no document chunks.
 //!
-//! Another KUBE is a peer like any, at whichever end of the connection; but it is [offered](follow) all that is stored, so that
+//! Another KUBE is a peer like any, at whichever end of the connection; but it is *offered* all that is stored, so that
 //! both hold the same documents.
 //!
 //! # What a person can set
