@@ -47,6 +47,9 @@ pub(crate) use self::{
 const BATCH: usize = 32;
 /// Documents and messages from this size are worked on beside the tasks that serve others.
 const HEAVY: u64 = 32 << 10;
+/// How long a request waits for someone to say that he has the document: who shares a link the moment he makes it may be
+/// asked for it before he has told us.
+const GRACE: Duration = Duration::from_millis(300);
 /// How often peers that had no room are looked at.
 const BEHIND: Duration = Duration::from_millis(100);
 
@@ -128,8 +131,8 @@ impl Sizes {
 struct Seat {
     link: Arc<Link>,
     peer: Peer,
-    /// Until when it waits for the document that we do not have.
-    asks_until: Option<Instant>,
+    /// Since when it waits for the document that we do not have.
+    asks_since: Option<Instant>,
     /// Whether it had no room for the newest changes.
     is_behind: bool,
     /// Whether it was asked for the document that we do not have.
@@ -358,7 +361,7 @@ impl Actor {
         let seat = self.seats.entry(link.id).or_insert_with(|| Box::new(Seat::new(link)));
         (seat.peer, seat.is_asked) = (peer, false);
         if request && nothing {
-            seat.asks_until = Some(Instant::now() + self.hub.config().ask);
+            seat.asks_since = Some(Instant::now());
             self.is_awaited = true;
             if link.kube.is_none() {
                 self.ask_mirrors();

@@ -32,7 +32,8 @@ pub struct Config {
     /// How long a peer may take to read a message, and as long again for each 2 MiB of it, before it is closed.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
-    /// How long a request waits for a document that another connected peer announced, before it is unavailable.
+    /// How long a request waits for a document that another connected peer announced, before it is unavailable; one that
+    /// nobody announced it waits for 300 ms at most.
     #[serde(with = "humantime_serde")]
     pub ask: Duration,
     /// How long the changes of a document without traffic stay in memory.

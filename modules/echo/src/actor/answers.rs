@@ -5,7 +5,7 @@ use automerge::{ChangeHash, sync::Message};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Actor, BEHIND, Ephemeral, Seat, Turn, damaged};
+use super::{Actor, BEHIND, Ephemeral, GRACE, Seat, Turn, damaged};
 use crate::{
     peer::{self, Answer, Fresh, Reply},
     refused::Refused,
@@ -29,7 +29,7 @@ impl Actor {
                 continue;
             }
             // It is told that the document is unavailable, or gets it.
-            if seat.asks_until.is_some() && self.heads.is_empty() {
+            if seat.asks_since.is_some() && self.heads.is_empty() {
                 continue;
             }
             let link = Arc::clone(&seat.link);
@@ -187,20 +187,22 @@ impl Actor {
         if !self.is_awaited {
             return;
         }
-        let now = Instant::now();
+        let (now, ask) = (Instant::now(), self.hub.config().ask);
         let may_have: Vec<Arc<Link>> =
             self.seats.values().filter(|seat| seat.may_have()).map(|seat| Arc::clone(&seat.link)).collect();
         for seat in self.seats.values_mut() {
-            let Some(until) = seat.asks_until else { continue };
+            let Some(since) = seat.asks_since else { continue };
+            let is_announced = may_have.iter().any(|other| other.peer != seat.link.peer);
+            let patience = if is_announced { ask } else { ask.min(GRACE) };
             if !self.heads.is_empty() {
-                seat.asks_until = None;
-            } else if until <= now || !may_have.iter().any(|other| other.peer != seat.link.peer) {
-                seat.asks_until = None;
+                seat.asks_since = None;
+            } else if since + patience <= now {
+                seat.asks_since = None;
                 self.hub.metrics.sent.with_label_values(&["doc-unavailable"]).inc();
                 seat.link.outbox.push(wire::doc_unavailable(&self.hub.peer, &seat.link.peer, self.key.document));
             }
         }
-        self.is_awaited = self.seats.values().any(|seat| seat.is_behind || seat.asks_until.is_some());
+        self.is_awaited = self.seats.values().any(|seat| seat.is_behind || seat.asks_since.is_some());
     }
 
     /// When there is something to do without a message.
@@ -208,8 +210,10 @@ impl Actor {
         if !self.is_awaited {
             return None;
         }
-        let asks = self.seats.values().filter_map(|seat| seat.asks_until);
-        let behind = self.seats.values().any(|seat| seat.is_behind).then(|| Instant::now() + BEHIND);
+        let (now, ask) = (Instant::now(), self.hub.config().ask);
+        let next = |since| [since + ask.min(GRACE), since + ask].into_iter().find(|at| *at > now).unwrap_or(now);
+        let asks = self.seats.values().filter_map(|seat| seat.asks_since.map(next));
+        let behind = self.seats.values().any(|seat| seat.is_behind).then(|| now + BEHIND);
         asks.chain(behind).min()
     }
 

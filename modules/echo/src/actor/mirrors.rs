@@ -152,7 +152,7 @@ impl Seat {
         Self {
             link: Arc::clone(link),
             peer: <_>::default(),
-            asks_until: None,
+            asks_since: None,
             is_behind: false,
             is_asked: false,
             pending: None,

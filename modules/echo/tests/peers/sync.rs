@@ -1,5 +1,5 @@
 //! What clients get from it.
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use futures_util::future::join_all;
@@ -151,8 +151,10 @@ async fn a_document_that_nobody_has_is_unavailable_and_is_sent_once_it_arrives()
     let server = Server::start(&config(folder.path())).await;
     let id = document(1);
     let mut bob = Client::join(&server, "bob").await;
+    let asked = Instant::now();
     bob.request(id).await;
     bob.until("unavailable", |bob| bob.copies[&id].is_unavailable).await;
+    assert!(asked.elapsed() >= Duration::from_millis(300), "whoever just made it has a moment to say so");
     let mut alice = Client::join(&server, "alice").await;
     alice.create(id, "late").await;
     alice.until_stored(id).await;
