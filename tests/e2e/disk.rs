@@ -232,7 +232,7 @@ fn a_process_that_is_killed_while_it_compacts_loses_nothing() {
         let mut alice = Client::connected(Version::V2, &kube);
         let doc = alice.create(1, 1).remove(0);
         alice.saved();
-        alice.ask("fill", json!({"doc": doc, "bytes": 60_000}));
+        alice.ask("fill", json!({"doc": doc, "bytes": 200_000}));
         faults.slow_down(Duration::from_millis(300));
         alice.saved();
         docs.push(doc);
@@ -246,7 +246,7 @@ fn a_process_that_is_killed_while_it_compacts_loses_nothing() {
     let kube = start(&home, &faults);
     for doc in &docs {
         let found = Client::connected(Version::V1, &kube).ask("find", json!({"doc": doc}));
-        assert_eq!(found["value"]["text"].as_str().map(str::len), Some(60_000));
+        assert_eq!(found["value"]["text"].as_str().map(str::len), Some(200_000));
     }
     home.run(&["docs", "verify"]).ok();
     kube.is_unharmed();

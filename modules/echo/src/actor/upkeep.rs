@@ -6,8 +6,9 @@ use crate::{
     store::{Snapshot, Write},
 };
 
-/// Changes up to this size are never compacted, whatever the snapshot's.
-const SMALL_TAIL: u64 = 32 << 10;
+/// Changes up to this size do not ask for a compaction, whatever the snapshot's: those who write now would pay for it. The
+/// sweep joins them a little later.
+const SMALL_TAIL: u64 = 128 << 10;
 /// Nor are those up to so many bytes for each change of the document: a compaction decodes all of these, however small they
 /// became.
 const A_CHANGE: u64 = 16;

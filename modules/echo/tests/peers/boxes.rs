@@ -426,7 +426,7 @@ async fn of_a_large_document_only_what_is_new_is_sent() {
     let mut alice = Client::join(&pair.one, "alice").await;
     alice.create(document(1), "first").await;
     for number in 0..30 {
-        alice.put(document(1), &format!("{number} {}", long(1 << 10))).await;
+        alice.put(document(1), &format!("{number} {}", long(5 << 10))).await;
         alice.until_stored(document(1)).await;
     }
     for server in [&pair.one, &pair.other] {

@@ -8,7 +8,7 @@ use kube_echo::{
 };
 use rusqlite::Connection;
 
-use crate::harness::{Client, Server, config, document, new_document, put};
+use crate::harness::{Client, Server, config, document, long, new_document, put};
 
 fn key(id: DocumentId) -> Key {
     Key { space: OPEN_SPACE.into(), document: id }
@@ -202,7 +202,7 @@ async fn a_document_is_what_its_entry_says_before_and_after_its_changes_are_join
     alice.create(id, "first").await;
     let mut number = 0;
     while server.metric("kube_echo_compactions_total", "compacted") == 0.0 {
-        alice.put(id, &"long key ".repeat(number % 100)).await;
+        alice.put(id, &format!("{number} {}", long(1 << 10))).await;
         alice.until_stored(id).await;
         number += 1;
     }

@@ -285,7 +285,7 @@ async fn what_a_document_cannot_be_saved_with_is_set_aside_and_the_rest_is_serve
         let mut good = base.fork().with_actor(ActorId::random());
         let mut transaction = good.transaction();
         // What compresses would be little.
-        let noise: Vec<u8> = (0..1200u32).flat_map(|n| Sha256::digest(n.to_le_bytes()).to_vec()).collect();
+        let noise: Vec<u8> = (0..5000u32).flat_map(|n| Sha256::digest(n.to_le_bytes()).to_vec()).collect();
         transaction.put(ROOT, "good", noise).unwrap();
         transaction.commit();
         let good = good.get_last_local_change().unwrap().raw_bytes().to_vec();

@@ -298,7 +298,7 @@ async fn a_document_with_a_long_history_is_compacted_and_stays_the_same() {
     let mut alice = Client::join(&server, "alice").await;
     alice.create(id, "first").await;
     for number in 0..600 {
-        alice.put(id, &format!("a change of some length, so that there is enough to compact: {number}")).await;
+        alice.put(id, &format!("{number} {}", long(256))).await;
         if number % 50 == 0 {
             alice.until_stored(id).await;
         }
@@ -322,7 +322,7 @@ async fn after_a_compaction_who_lacks_one_change_gets_that_one() {
     let id = document(1);
     let mut alice = Client::join(&server, "alice").await;
     alice.create(id, "first").await;
-    for number in 0..4 {
+    for number in 0..6 {
         alice.put(id, &format!("{number} {}", long(24 << 10))).await;
         alice.until_stored(id).await;
     }

@@ -7,7 +7,7 @@ use std::{
     sync::Mutex,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use super::Error;
 
@@ -65,6 +65,8 @@ pub(super) fn connect(path: &Path, cache: usize, reads_only: bool) -> rusqlite::
     // Negative: in KiB.
     connection.pragma_update(None, "cache_size", -i64::try_from(cache).unwrap_or(i64::MAX))?;
     connection.pragma_update(None, "query_only", reads_only)?;
+    // Otherwise a statement is compiled anew whenever it is given other values, in case they ask for another plan.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }
