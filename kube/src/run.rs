@@ -200,9 +200,9 @@ fn log_to_stderr() {
 
     use tracing_subscriber::{EnvFilter, fmt};
 
-    // automerge describes each change that it decodes in a span, which costs a tenth of everything.
-    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = EnvFilter::builder().parse_lossy(format!("info,automerge=off,{wanted}"));
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    // It describes each change that it decodes in a span, which costs a tenth of everything.
+    let filter = filter.add_directive("automerge=off".parse().expect("a directive"));
     let terminal = std::io::stderr().is_terminal();
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
     let installed = if terminal { log.try_init() } else { log.without_time().try_init() };
