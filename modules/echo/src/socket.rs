@@ -2,27 +2,28 @@
 mod gossip;
 mod kube;
 mod quota;
+mod write;
 
 use std::{
+    future::pending,
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use axum::extract::ws::{CloseFrame, Message, close_code};
 use bytes::Bytes;
-use futures_util::{
-    Sink, SinkExt, Stream, StreamExt,
-    stream::{SplitSink, SplitStream},
-};
+use futures_util::{Sink, Stream, StreamExt, stream::SplitStream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{Instant, sleep_until, timeout},
 };
+use tokio_tungstenite::tungstenite::{Error, Message, error::CapacityError, protocol::WebSocketConfig};
 
 pub(crate) use self::kube::{Ended, Kube, Side};
 use self::{
     kube::{Doors, Listed},
     quota::Wants,
+    write::write,
 };
 use crate::{
     actor::{Ephemeral, Input, Mail, What},
@@ -32,7 +33,7 @@ use crate::{
     gossip::{Heads, Subscriptions},
     hub::Hub,
     intake,
-    outbox::{Close, Next, Outbox},
+    outbox::{Close, Outbox},
     ports::Grant,
     quota::Account,
     rate::{Meter, Whose},
@@ -51,9 +52,8 @@ const IN_FLIGHT: usize = 64;
 const UNIT: usize = 16 << 10;
 /// How long a grant that ends is not looked at: the clock that it goes by may jump.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// How fast a peer must be to read a long message, in bytes a second.
-const SLOWEST: u64 = 64 << 10;
-
+/// Buffers of one connection: many connections are idle most of the time.
+const BUFFER: usize = 8 << 10;
 /// A peer that joined: who it is, and where its frames go.
 pub(crate) struct Link {
     /// Names the connection within this run.
@@ -82,13 +82,20 @@ fn refuse(hub: &Hub, outbox: &Outbox, refused: &Refused) {
 
 /// What frames are read from and written to.
 pub(crate) trait Socket:
-    Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin + Send
+    Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin + Send
 {
 }
 
-impl<S> Socket for S where
-    S: Stream<Item = Result<Message, axum::Error>> + Sink<Message, Error = axum::Error> + Unpin + Send
-{
+impl<S> Socket for S where S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin + Send {}
+
+/// What is read of a message at most, and at once.
+pub(crate) fn limits(config: &Config) -> WebSocketConfig {
+    let most = Some(bytes(config.max_message));
+    WebSocketConfig::default()
+        .max_message_size(most)
+        .max_frame_size(most)
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
 }
 
 /// An outbox for a connection.
@@ -125,6 +132,10 @@ struct Reader<'a, S> {
     meters: Vec<Meter>,
     /// Until when nothing is read, because messages came faster.
     paused: Option<Instant>,
+    /// Since when it could have said something, and has not.
+    silent_since: Instant,
+    /// When it must have joined.
+    joined_by: Instant,
     doors: Doors,
     /// Documents that the other is to be offered, if it is a KUBE that asked.
     offers: Option<mpsc::Receiver<Offer>>,
@@ -153,6 +164,8 @@ impl<'a, S: Socket> Reader<'a, S> {
             wants: None,
             meters: Vec::new(),
             paused: None,
+            silent_since: Instant::now(),
+            joined_by: Instant::now() + JOIN,
             doors: Doors::default(),
             offers: None,
             listed: None,
@@ -166,16 +179,23 @@ impl<'a, S: Socket> Reader<'a, S> {
 
     /// Reads until the connection is to end; returns why.
     async fn run(&mut self) -> Close {
-        let mut config = self.hub.config.clone();
-        let mut tokens = self.hub.gatekeeper.changes();
-        let joined_by = Instant::now() + JOIN;
-        let cx = self.hub.cx.clone();
+        let (outbox, cx) = (Arc::clone(&self.outbox), self.hub.cx.clone());
+        // Made once: to wait for these anew with each message takes locks that all connections share.
+        let mut ends = pin!(async {
+            tokio::select! {
+                () = outbox.closed() => Close::Left,
+                () = cx.stopped() => Close::Stopping,
+            }
+        });
+        let mut changed = pin!(changed(self.hub.config.clone(), self.hub.gatekeeper.changes()));
+        let mut alarm = pin!(sleep_until(self.wakes_at()));
         self.say_join();
         loop {
+            let wakes_at = self.wakes_at();
+            if wakes_at < alarm.deadline() {
+                alarm.as_mut().reset(wakes_at);
+            }
             let mut offers = self.offers.take();
-            let outbox = Arc::clone(&self.outbox);
-            let joining = self.joined.is_none();
-            let ends = self.look_again_at();
             let frame = tokio::select! {
                 Some(offer) = kube::next_offer(&mut offers) => {
                     self.offers = offers;
@@ -185,12 +205,16 @@ impl<'a, S: Socket> Reader<'a, S> {
                     }
                     continue;
                 }
-                () = outbox.closed() => return Close::Left,
-                () = cx.stopped() => return Close::Stopping,
-                () = sleep_until(joined_by), if joining => Err(Refused::new("no_join", "the first frame must be `join`")),
-                Ok(()) = config.changed() => self.readmit(),
-                Ok(()) = tokens.changed() => self.readmit(),
-                () = sleep_until(ends.unwrap_or(joined_by)), if ends.is_some() => self.readmit(),
+                why = &mut ends => return why,
+                (config, tokens) = &mut changed => {
+                    changed.set(self::changed(config, tokens));
+                    self.readmit()
+                }
+                () = &mut alarm => {
+                    let Some(awake) = self.wake() else { return Close::Left };
+                    alarm.as_mut().reset(self.wakes_at());
+                    awake
+                }
                 frame = self.next() => match frame {
                     Some(frame) => frame.and_then(|frame| self.count(frame)),
                     None => return Close::Left,
@@ -210,31 +234,55 @@ impl<'a, S: Socket> Reader<'a, S> {
                     return Close::Left;
                 }
             }
+            self.silent_since = Instant::now();
         }
+    }
+
+    /// When there is something to do without a message.
+    fn wakes_at(&self) -> Instant {
+        let joined_by = self.joined.is_none().then_some(self.joined_by);
+        joined_by.into_iter().chain(self.look_again_at()).fold(self.silent_until(), Instant::min)
+    }
+
+    /// Until when it may be silent: a peer that lives answers a ping, and is dead when two went unanswered.
+    fn silent_until(&self) -> Instant {
+        self.silent_since + 2 * self.config.keep_alive
+    }
+
+    /// Does what it is time for; `None` when the connection is gone.
+    fn wake(&mut self) -> Option<Result<Option<Bytes>, Refused>> {
+        let now = Instant::now();
+        if self.joined.is_none() && self.joined_by <= now {
+            return Some(Err(Refused::new("no_join", "the first frame must be `join`")));
+        }
+        if self.paused.is_some() || !self.outbox.has_room() {
+            // It is not listened to.
+            self.silent_since = now;
+        } else if self.silent_until() <= now {
+            self.hub.metrics.refuse("silent");
+            return None;
+        }
+        Some(self.readmit())
     }
 
     /// The next message, once there is room for answers; `None` when the connection is gone.
     async fn next(&mut self) -> Option<Result<Message, Refused>> {
         if let Some(until) = self.paused {
             sleep_until(until).await;
-            self.paused = None;
+            (self.paused, self.silent_since) = (None, Instant::now());
         }
-        self.outbox.room().await;
-        // A peer that lives answers a ping: it is dead when two went unanswered.
-        match timeout(2 * self.config.keep_alive, self.stream.next()).await {
-            Ok(Some(Ok(message))) => Some(Ok(message)),
-            Ok(Some(Err(error))) => {
-                let text = error.to_string();
-                let too_long = text.contains("too long");
-                too_long.then(|| {
+        if !self.outbox.has_room() {
+            self.outbox.room().await;
+            self.silent_since = Instant::now();
+        }
+        match self.stream.next().await? {
+            Ok(message) => Some(Ok(message)),
+            Err(error) => {
+                let is_too_long = matches!(error, Error::Capacity(CapacityError::MessageTooLong { .. }));
+                is_too_long.then(|| {
                     let most = self.config.max_message;
                     Err(Refused::new("message_too_long", format!("a message may have {most} here (`max_message`)")))
                 })
-            }
-            Ok(None) => None,
-            Err(_) => {
-                self.hub.metrics.refuse("silent");
-                None
             }
         }
     }
@@ -248,7 +296,7 @@ impl<'a, S: Socket> Reader<'a, S> {
                 Ok(Some(frame))
             }
             Message::Text(_) => Err(Refused::new("text", "frames are CBOR in binary messages, not text")),
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(None),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Ok(None),
         }
     }
 
@@ -443,60 +491,17 @@ impl<'a, S: Socket> Reader<'a, S> {
     }
 }
 
-/// Writes what waits in the outbox until the connection ends.
-async fn write<S: Socket>(hub: Arc<Hub>, config: Arc<Config>, mut sink: SplitSink<S, Message>, outbox: Arc<Outbox>) {
-    let mut keep_alive = interval_at(Instant::now() + config.keep_alive, config.keep_alive);
-    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let patience = |len: usize| config.write_timeout + Duration::from_secs(len as u64 / SLOWEST);
-    loop {
-        let written = tokio::select! {
-            next = outbox.next() => match next {
-                Next::Send(frames) => {
-                    let mut written = Ok(Ok(()));
-                    for frame in frames {
-                        let len = frame.len();
-                        hub.metrics.sent_bytes.inc_by(len as u64);
-                        written = timeout(patience(len), sink.feed(Message::Binary(frame))).await;
-                        outbox.sent(len);
-                        if !matches!(written, Ok(Ok(()))) {
-                            break;
-                        }
-                    }
-                    match written {
-                        Ok(Ok(())) => timeout(patience(0), sink.flush()).await,
-                        failed => failed,
-                    }
-                }
-                Next::Close(why) => {
-                    drop(timeout(config.write_timeout, farewell(&hub, &mut sink, why)).await);
-                    return;
-                }
-            },
-            _ = keep_alive.tick() => timeout(patience(0), sink.send(Message::Ping(Bytes::new()))).await,
-        };
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return outbox.close(Close::Left),
-            Err(_) => {
-                hub.metrics.refuse("slow_reader");
-                return outbox.close(Close::Left);
-            }
-        }
+/// Waits until what a connection may do may have changed; returns what that is seen by.
+async fn changed(
+    mut config: watch::Receiver<Arc<Config>>,
+    mut tokens: watch::Receiver<u64>,
+) -> (watch::Receiver<Arc<Config>>, watch::Receiver<u64>) {
+    tokio::select! {
+        Ok(()) = config.changed() => {}
+        Ok(()) = tokens.changed() => {}
+        else => pending().await,
     }
-}
-
-async fn farewell<S: Socket>(hub: &Hub, sink: &mut SplitSink<S, Message>, why: Close) -> Result<(), axum::Error> {
-    let code = match why {
-        Close::Left => close_code::NORMAL,
-        Close::Stopping => close_code::AWAY,
-        Close::Refused(text) => {
-            hub.metrics.sent.with_label_values(&["error"]).inc();
-            sink.send(Message::Binary(wire::error(&hub.peer, "", &text))).await?;
-            close_code::POLICY
-        }
-    };
-    sink.send(Message::Close(Some(CloseFrame { code, reason: "".into() }))).await?;
-    sink.close().await
+    (config, tokens)
 }
 
 /// A label for metrics.

@@ -2,13 +2,15 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    Extension,
-    extract::{
-        ConnectInfo, RawQuery, State, WebSocketUpgrade,
-        ws::{WebSocket, rejection::WebSocketUpgradeRejection},
-    },
+    body::Body,
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
+};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Error, error::ProtocolError, handshake::server::create_response_with_body, protocol::Role},
 };
 
 use crate::{
@@ -18,28 +20,22 @@ use crate::{
     socket::{self, Side, outbox},
 };
 
-/// Buffers of one connection: many connections are idle most of the time.
-const BUFFER: usize = 8 << 10;
 /// Asks the client to come back, in seconds.
 const RETRY_AFTER: &str = "5";
 
-pub(crate) async fn upgrade(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-    address: Option<Extension<ConnectInfo<SocketAddr>>>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(_) if !headers.contains_key(header::UPGRADE) => return plain(),
-        Err(rejection) => {
+pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+    let accepted = match create_response_with_body(&request, Body::empty) {
+        Ok(accepted) => accepted,
+        Err(_) if !request.headers().contains_key(header::UPGRADE) => return plain(),
+        Err(error) => {
             shared.metrics.refuse("upgrade");
-            return rejection.into_response();
+            return not_accepted(&error);
         }
     };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let headers = request.headers();
     let config = Arc::clone(&shared.config.borrow());
-    let origin = match origin(&headers, &config.domain, &config.origins) {
+    let origin = match origin(headers, &config.domain, &config.origins) {
         Ok(origin) => origin,
         Err(text) => {
             shared.metrics.refuse("origin");
@@ -47,13 +43,14 @@ pub(crate) async fn upgrade(
             return (StatusCode::FORBIDDEN, text + "\n").into_response();
         }
     };
-    let credentials = Credentials::of(&headers, query.as_deref(), origin);
+    let credentials = Credentials::of(headers, request.uri().query(), origin);
     let later =
         |status: StatusCode, text: &'static str| (status, [(header::RETRY_AFTER, RETRY_AFTER)], text).into_response();
     let Some(hub) = shared.hub() else {
         return later(StatusCode::SERVICE_UNAVAILABLE, "This peer is starting or stopping: try again.\n");
     };
-    let place = match hub.admit(address.map(|Extension(ConnectInfo(address))| address.ip())) {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    let place = match hub.admit(address) {
         Ok(place) => place,
         Err(full) => {
             let (reason, status, text) = match full {
@@ -71,18 +68,28 @@ pub(crate) async fn upgrade(
             return later(status, text);
         }
     };
-    let most = usize::try_from(config.max_message.as_u64()).unwrap_or(usize::MAX);
-    upgrade.max_message_size(most).max_frame_size(most).read_buffer_size(BUFFER).write_buffer_size(BUFFER).on_upgrade(
-        async move |socket: WebSocket| {
-            // A task of the module, so that it ends with it.
-            let cx = hub.cx.clone();
-            cx.spawn(async move {
-                let side = Side::Answering { credentials, address: place.address() };
-                socket::serve(hub, socket, side, outbox(&config)).await;
-                drop(place);
-            });
-        },
-    )
+    // A task of the module, so that it ends with it.
+    let cx = hub.cx.clone();
+    cx.spawn(async move {
+        // The connection may be gone by now.
+        if let Ok(upgraded) = upgraded.await {
+            let limits = Some(socket::limits(&config));
+            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, limits).await;
+            let side = Side::Answering { credentials, address: place.address() };
+            socket::serve(hub, socket, side, outbox(&config)).await;
+        }
+        drop(place);
+    });
+    accepted
+}
+
+/// Says what is wrong with a handshake ([RFC 6455, section 4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2)).
+fn not_accepted(error: &Error) -> Response {
+    let text = format!("{error}\n");
+    if let Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) = error {
+        return (StatusCode::UPGRADE_REQUIRED, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response();
+    }
+    (StatusCode::BAD_REQUEST, text).into_response()
 }
 
 /// Tells a person or a program that came without WebSocket what this is

@@ -61,7 +61,7 @@ impl Default for Config {
         Self {
             http: vec![(Ipv4Addr::LOCALHOST, 8080).into()],
             https: vec![(Ipv4Addr::LOCALHOST, 8443).into()],
-            connections: number(4096),
+            connections: number(16384),
             connections_per_address: number(1024),
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),

@@ -28,7 +28,7 @@ impl Cpu {
     }
 
     /// Reads the figures of this process, without the servers that it started.
-    fn own() -> Result<Self> {
+    pub(crate) fn own() -> Result<Self> {
         let mut cpu = Self::default();
         cpu.add(std::process::id())?;
         Ok(cpu)

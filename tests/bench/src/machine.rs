@@ -122,7 +122,7 @@ impl Surroundings {
             }
         }
         self.waited += begun.elapsed();
-        self.flushes.extend(flushes()?);
+        self.flushes.extend(flushes(200)?);
         Ok(())
     }
 
@@ -158,7 +158,7 @@ fn jiffies() -> Result<(u64, u64)> {
 }
 
 /// How long the disk takes to have a few kilobytes for certain: what a server waits for that acknowledges after that.
-fn flushes() -> Result<Vec<Duration>> {
+pub(crate) fn flushes(count: usize) -> Result<Vec<Duration>> {
     let folder = folder()?;
     let mut file = fs::File::create(folder.path().join("flushed"))?;
     let flush = |_| -> Result<Duration> {
@@ -167,5 +167,5 @@ fn flushes() -> Result<Vec<Duration>> {
         file.sync_data()?;
         Ok(begun.elapsed())
     };
-    (0..200).map(flush).collect()
+    (0..count).map(flush).collect()
 }

@@ -28,10 +28,13 @@ use crate::{
     servers::{Syncing, kube},
 };
 
-/// Changes that are made on top of what a server has.
-const MORE: usize = 500;
+/// Changes that are made on top of what a server has, each after the one before was acknowledged, and once more as many as
+/// an editor sends them, which does not wait.
+const MORE: usize = 2000;
 /// Clients that fetch it at once.
 const CROWD: usize = 20;
+/// How often it is fetched in each way.
+const ROUNDS: usize = 9;
 /// Changes of another document, that are made while the text is loaded.
 const BESIDE: usize = 20_000;
 
@@ -94,7 +97,7 @@ impl Text {
             }
         }
         let (head, saved, length) = (document.get_heads()[0], document.save(), document.length(&text));
-        let more = (0..MORE).map(|number| type_one(&mut document, &text, number, number)).collect::<Result<_>>()?;
+        let more = (0..2 * MORE).map(|number| type_one(&mut document, &text, number, number)).collect::<Result<_>>()?;
         let name = 0x0102_0304_0506_4000_8000_0000_0000_0001_u128.to_be_bytes();
         let id = bs58::encode(name).with_check().into_string();
         Ok(Self { id, head, saved, more, stale: stale.context("a text of one character at least")?, length })
@@ -110,30 +113,47 @@ impl Text {
         println!("taken from a client: {}", spent.await?);
         drop(author);
 
-        let server = server.kill_and_restart().await?;
-        for (clients, state) in [(1, "cold"), (1, "warm"), (CROWD, "warm")] {
-            let mut fetched = Vec::new();
-            let spent = metered(&server, async {
-                fetched = try_join_all((0..clients).map(|number| self.fetch(&server, number))).await?;
-                Ok(())
-            });
-            println!("{clients} fresh clients, {state}: {}", spent.await?);
-            fetched.iter().try_for_each(|frame| self.check(frame, self.head, self.length))?;
+        let (mut server, mut cold) = (server, Vec::new());
+        for _ in 0..ROUNDS {
+            server = server.kill_and_restart().await?;
+            // The document is cold, not the whole server: someone has asked for another.
+            let mut first = Client::join(server.port, "first".to_owned()).await?;
+            first.send(first.frame("request", &other.id, &wire::has_nothing())?);
+            while !matches!(wire::decode(&first.next().await?)?, Frame::Unavailable { .. }) {}
+            drop(first);
+            cold.push(self.fetched_by(&server, 1).await?);
+        }
+        println!("1 fresh client, cold: {}", median(cold));
+        for clients in [1, CROWD] {
+            let mut warm = Vec::new();
+            for _ in 0..ROUNDS {
+                warm.push(self.fetched_by(&server, clients).await?);
+            }
+            println!("{clients} fresh clients at once, warm: {}", median(warm));
         }
 
         let mut author = Client::join(server.port, "author".to_owned()).await?;
-        let spent = metered(&server, async {
-            let mut before = self.head;
-            for made in &self.more {
-                author.send(author.frame("sync", &self.id, &wire::brings(before, made.hash, &made.chunk))?);
-                says(&mut author, &self.id, made.hash.as_ref()).await?;
-                before = made.hash;
-            }
-            Ok(())
-        });
-        println!("{MORE} changes on the current heads: {}", spent.await?);
-        let last = self.more[MORE - 1].hash;
-        self.check(&self.fetch(&server, 0).await?, last, self.length + MORE)?;
+        let flushes = cpu::Cpu::own()?;
+        machine::flushes(MORE)?;
+        let flushes = cpu::Cpu::own()?.since(&flushes)?;
+        println!("{MORE} times 4 KiB written and flushed, without a server: {flushes:.2?} of CPU time");
+        let mut before = self.head;
+        for (waits, more) in [true, false].into_iter().zip(self.more.chunks(MORE)) {
+            let spent = metered(&server, async {
+                for made in more {
+                    author.send(author.frame("sync", &self.id, &wire::brings(before, made.hash, &made.chunk))?);
+                    before = made.hash;
+                    if waits {
+                        says(&mut author, &self.id, before.as_ref()).await?;
+                    }
+                }
+                if waits { Ok(()) } else { says(&mut author, &self.id, before.as_ref()).await }
+            });
+            let how = if waits { "one after the other" } else { "at once" };
+            println!("{MORE} changes on the current heads, {how}: {}", spent.await?);
+        }
+        let last = before;
+        self.check(&self.fetch(&server, 0).await?, last, self.length + 2 * MORE)?;
 
         let mut writer = Writer::join(server.port, "another".to_owned(), other, 10).await?;
         let (mut slowest, mut writes, is_done) = (Duration::ZERO, 0, Cell::new(false));
@@ -162,6 +182,18 @@ impl Text {
         println!("a change on a state of long ago, while another document changes: {}", spent.await?);
         println!("the other document had {writes} changes meanwhile, each acknowledged within {slowest:.1?}");
         Ok(())
+    }
+
+    /// Has clients without anything fetch the text at once.
+    async fn fetched_by(&self, server: &Syncing, clients: usize) -> Result<Cost> {
+        let mut fetched = Vec::new();
+        let spent = metered(server, async {
+            fetched = try_join_all((0..clients).map(|number| self.fetch(server, number))).await?;
+            Ok(())
+        });
+        let spent = spent.await?;
+        fetched.iter().try_for_each(|frame| self.check(frame, self.head, self.length))?;
+        Ok(spent)
     }
 
     /// Asks for the text as a client without anything; returns the frame that brought it.
@@ -230,6 +262,12 @@ impl fmt::Display for Cost {
             kib(*left)
         )
     }
+}
+
+/// The one of which as many are cheaper as dearer.
+fn median(mut costs: Vec<Cost>) -> Cost {
+    costs.sort_by_key(|cost| cost.cpu);
+    costs.swap_remove(costs.len() / 2)
 }
 
 /// Does something, and says what it cost the server.

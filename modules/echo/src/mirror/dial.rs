@@ -1,18 +1,12 @@
 //! Connects to another KUBE: name, TCP, TLS, WebSocket.
 use std::{
-    fs,
-    future::ready,
-    io,
+    fs, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use axum::{
-    extract::ws::{CloseFrame, Message},
-    http::{HeaderValue, header},
-};
-use futures_util::{SinkExt, StreamExt};
+use axum::http::{HeaderValue, header};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -26,13 +20,13 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::{
     client_async_with_config,
-    tungstenite::{self, client::IntoClientRequest, protocol::WebSocketConfig},
+    tungstenite::{self, client::IntoClientRequest},
 };
 
 use crate::{
     address::{Address, is_local},
     config::{Config, Mirror},
-    socket::Socket,
+    socket::{Socket, limits},
 };
 
 /// The longest token file that is read, in bytes.
@@ -82,11 +76,8 @@ pub(crate) async fn dial(mirror: &Mirror, config: &Config) -> Result<impl Socket
     } else {
         Box::new(tcp)
     };
-    let most = usize::try_from(config.max_message.as_u64()).unwrap_or(usize::MAX);
-    let limits = WebSocketConfig::default().max_message_size(Some(most)).max_frame_size(Some(most));
-    let (socket, _) = client_async_with_config(request, wire, Some(limits)).await.map_err(websocket)?;
-    let socket = socket.filter_map(|message| ready(message.map_err(axum::Error::new).map(received).transpose()));
-    Ok(socket.with(|message| ready(Ok::<_, tungstenite::Error>(sent(message)))).sink_map_err(axum::Error::new))
+    let (socket, _) = client_async_with_config(request, wire, Some(limits(config))).await.map_err(websocket)?;
+    Ok(socket)
 }
 
 /// What a WebSocket is spoken over.
@@ -142,32 +133,4 @@ fn client(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions()?;
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
-}
-
-/// A message as the other side of a connection has it.
-fn received(message: tungstenite::Message) -> Option<Message> {
-    Some(match message {
-        tungstenite::Message::Text(text) => Message::Text(text.as_str().into()),
-        tungstenite::Message::Binary(bytes) => Message::Binary(bytes),
-        tungstenite::Message::Ping(bytes) => Message::Ping(bytes),
-        tungstenite::Message::Pong(bytes) => Message::Pong(bytes),
-        tungstenite::Message::Close(frame) => Message::Close(
-            frame.map(|frame| CloseFrame { code: frame.code.into(), reason: frame.reason.as_str().into() }),
-        ),
-        // Never read.
-        tungstenite::Message::Frame(_) => return None,
-    })
-}
-
-fn sent(message: Message) -> tungstenite::Message {
-    match message {
-        Message::Text(text) => tungstenite::Message::text(text.as_str()),
-        Message::Binary(bytes) => tungstenite::Message::Binary(bytes),
-        Message::Ping(bytes) => tungstenite::Message::Ping(bytes),
-        Message::Pong(bytes) => tungstenite::Message::Pong(bytes),
-        Message::Close(frame) => tungstenite::Message::Close(frame.map(|frame| {
-            let code = tungstenite::protocol::frame::coding::CloseCode::from(frame.code);
-            tungstenite::protocol::CloseFrame { code, reason: frame.reason.as_str().into() }
-        })),
-    }
 }
