@@ -53,6 +53,7 @@
 mod actor;
 mod address;
 mod admission;
+mod chain;
 mod compaction;
 mod config;
 mod content;

@@ -9,9 +9,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::chain::Chain;
 
 /// Why a connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub(crate) struct Outbox {
 
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<Bytes>,
+    frames: VecDeque<Chain>,
     bytes: usize,
     close: Option<Close>,
 }
@@ -43,7 +44,7 @@ struct Queue {
 /// What the writer of a connection does next.
 pub(crate) enum Next {
     /// Sends these frames.
-    Send(VecDeque<Bytes>),
+    Send(VecDeque<Chain>),
     /// Closes the connection: nothing waits any more.
     Close(Close),
 }
@@ -64,7 +65,8 @@ impl Outbox {
     }
 
     /// Queues a frame, room or not.
-    pub(crate) fn push(&self, frame: Bytes) {
+    pub(crate) fn push(&self, frame: impl Into<Chain>) {
+        let frame = frame.into();
         let mut queue = self.queue();
         if queue.close.is_none() {
             queue.bytes += frame.len();
@@ -135,6 +137,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 //!
 //! *The probe rule*: heads that we do not know are new, or long sealed; only their owner can tell. So it is told our heads
 //! first: if it has them, it sends what is new; if not, it says so, and gets the whole document.
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use automerge::{
     Automerge, ChangeHash,
@@ -15,7 +15,10 @@ use automerge::{
 };
 use bytes::Bytes;
 
-use crate::{replica::Replica, sealed::Sealed, tail::Tail};
+use crate::{chain::Chain, replica::Replica, sealed::Sealed, tail::Tail};
+
+/// Chunks from this size are not copied into the message that brings them.
+const SHARED: usize = 4 << 10;
 
 /// The sync state of one peer and one document, in one connection.
 #[derive(Default)]
@@ -327,6 +330,37 @@ pub(crate) fn message(ours: &[ChangeHash], chunks: Vec<Vec<u8>>, has_document: b
         flags: Some(flags),
         version: if has_document { MessageVersion::V2 } else { MessageVersion::V1 },
     }
+}
+
+/// The message with the whole document, which is these chunks. The long ones are not copied.
+pub(crate) fn whole(ours: &[ChangeHash], chunks: Vec<Vec<u8>>) -> Chain {
+    // automerge writes what is around the chunks: the number of them is where it says that there are none.
+    let mut around = message(ours, Vec::new(), true);
+    let encoded = around.clone().encode();
+    around.flags = None;
+    let number = around.encode().len() - 1;
+    let (mut parts, mut open) = (Vec::new(), encoded[..number].to_vec());
+    leb128(&mut open, chunks.len());
+    for chunk in chunks {
+        leb128(&mut open, chunk.len());
+        if chunk.len() < SHARED {
+            open.extend(chunk);
+        } else {
+            parts.extend([mem::take(&mut open).into(), chunk.into()]);
+        }
+    }
+    open.extend(&encoded[number + 1..]);
+    parts.push(open.into());
+    Chain::Parts(parts)
+}
+
+/// Writes a number in LEB128, as automerge does.
+fn leb128(to: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        to.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
 }
 
 #[cfg(test)]

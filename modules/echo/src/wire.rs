@@ -355,6 +355,11 @@ pub fn sync(sender: &str, target: &str, document: DocumentId, data: &[u8]) -> By
     Frame::new("sync", 5, sender, target).document(document).bytes("data", data).done()
 }
 
+/// Encodes the beginning of a sync message of which so many bytes of data follow.
+pub fn sync_head(sender: &str, target: &str, document: DocumentId, len: usize) -> Bytes {
+    Frame::new("sync", 5, sender, target).document(document).with("data", |e| e.bytes_len(len as u64)?.ok()).done()
+}
+
 /// Encodes a sync message from a peer that has nothing of the document: an answer, [`Inbound::Unavailable`] or the
 /// document, is expected.
 pub fn request(sender: &str, target: &str, document: DocumentId, data: &[u8]) -> Bytes {

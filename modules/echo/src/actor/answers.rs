@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Actor, BEHIND, Ephemeral, GRACE, Seat, Turn, damaged};
 use crate::{
+    chain::Chain,
     peer::{self, Answer, Fresh, Reply},
     refused::Refused,
     replica::Replica,
@@ -35,8 +36,8 @@ impl Actor {
             let link = Arc::clone(&seat.link);
             let data = match seat.peer.answer(id, before, &self.heads, &turn.fresh) {
                 Answer::Nothing => Ok(None),
-                Answer::Heads => Ok(Some(cache.heads(&self.heads))),
-                Answer::Fresh => Ok(Some(cache.fresh(&self.heads, &turn.fresh, id))),
+                Answer::Heads => Ok(Some(cache.heads(&self.heads).into())),
+                Answer::Fresh => Ok(Some(cache.fresh(&self.heads, &turn.fresh, id).into())),
                 Answer::Whole => self.whole(&link, &mut cache).await,
                 Answer::Graph => self.reply(&link, turn, &mut cache).await,
             };
@@ -48,8 +49,15 @@ impl Actor {
         }
     }
 
-    fn tell(&mut self, link: &Link, data: &[u8]) {
-        let frame = wire::sync(&self.hub.peer, &link.peer, self.key.document, data);
+    fn tell(&mut self, link: &Link, data: &Chain) {
+        let (us, them, document) = (&self.hub.peer, &link.peer, self.key.document);
+        let frame = match data {
+            Chain::One(data) => wire::sync(us, them, document, data).into(),
+            Chain::Parts(parts) => {
+                let head = wire::sync_head(us, them, document, data.len());
+                Chain::Parts([head].into_iter().chain(parts.iter().cloned()).collect())
+            }
+        };
         if let Some(kube) = &link.kube
             && frame.len() as u64 > kube.max_message
         {
@@ -60,7 +68,7 @@ impl Actor {
     }
 
     /// The message with the whole document, from its stored bytes: decoded or not, that costs the least.
-    async fn whole(&mut self, link: &Link, cache: &mut Cache) -> Result<Option<Bytes>, Refused> {
+    async fn whole(&mut self, link: &Link, cache: &mut Cache) -> Result<Option<Chain>, Refused> {
         if self.is_left_out(link) {
             return Ok(None);
         }
@@ -71,20 +79,20 @@ impl Actor {
             Some(stored) => stored,
             None => self.read("serve").await?.unwrap_or_default(),
         };
-        let data: Bytes = peer::message(&stored.summary.heads, stored.chunks, true).encode().into();
+        let data = peer::whole(&stored.summary.heads, stored.chunks);
         cache.whole = Some(data.clone());
         Ok(Some(data))
     }
 
     /// The message for a peer that is neither quite up to date nor without anything.
-    async fn reply(&mut self, link: &Link, turn: &Turn, cache: &mut Cache) -> Result<Option<Bytes>, Refused> {
+    async fn reply(&mut self, link: &Link, turn: &Turn, cache: &mut Cache) -> Result<Option<Chain>, Refused> {
         self.replica(&mut Turn::default()).await?;
         loop {
             let Some((replica, seat)) = self.replica_and_seat(link.id) else { return Ok(None) };
             let (message, send) = match seat.peer.reply(replica) {
                 Reply::Nothing => return Ok(None),
                 Reply::Whole => return self.whole(link, cache).await,
-                Reply::Ask => return self.ask(link.id).await,
+                Reply::Ask => return Ok(self.ask(link.id).await?.map(Chain::One)),
                 Reply::Message(message, send) => (message, send),
             };
             let changes: Vec<_> = send.iter().map(|index| replica.tail().change(*index)).collect();
@@ -97,7 +105,8 @@ impl Actor {
                 None => self.chunks(&changes, cache).await?,
             };
             if let Some(chunks) = chunks {
-                return Ok(Some(Message { changes: chunks.into(), ..message }.encode().into()));
+                let message = Message { changes: chunks.into(), ..message };
+                return Ok(Some(Bytes::from(message.encode()).into()));
             }
             // The tail was sealed meanwhile, and is read anew by now: the answer may be another.
             if let Some((_, seat)) = self.replica_and_seat(link.id) {
@@ -242,7 +251,7 @@ impl Actor {
 struct Cache {
     heads: Option<Bytes>,
     fresh: Option<Bytes>,
-    whole: Option<Bytes>,
+    whole: Option<Chain>,
     stored: Option<Stored>,
     recent: Option<Recent>,
 }

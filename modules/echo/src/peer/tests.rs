@@ -270,3 +270,13 @@ fn what_is_fresh_goes_to_peers_that_have_the_rest_without_automerge() {
     peer.receive(&ours, |_| unreachable!(), message(&ours, vec![], false));
     assert_eq!(peer.answer(1, &ours, &ours, &[]), Answer::Nothing);
 }
+
+#[test]
+fn a_whole_document_in_parts_is_the_message_that_automerge_would_write() {
+    let heads = [ChangeHash([7; 32])];
+    let chunks = vec![vec![1; 3], vec![2; SHARED], vec![3; 200], vec![4; 3 * SHARED]];
+    for chunks in [Vec::new(), chunks[..1].to_vec(), chunks] {
+        let expected = message(&heads, chunks.clone(), true).encode();
+        assert_eq!(whole(&heads, chunks).parts().concat(), expected);
+    }
+}

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::Socket;
 use crate::{
+    chain::Chain,
     config::Config,
     hub::Hub,
     outbox::{Close, Next, Outbox},
@@ -76,15 +77,23 @@ pub(super) async fn write<S: Socket>(
     }
 }
 
-/// Writes a message, in several frames if it is long.
-async fn feed<S: Socket>(sink: &mut SplitSink<S, Message>, mut message: Bytes) -> Result<(), Error> {
+/// Writes a message, in several frames if it is long or has several parts.
+async fn feed<S: Socket>(sink: &mut SplitSink<S, Message>, message: Chain) -> Result<(), Error> {
     let mut kind = Data::Binary;
-    while message.len() > PIECE {
-        let piece = Frame::message(message.split_to(PIECE), OpCode::Data(kind), false);
-        sink.feed(Message::Frame(piece)).await?;
-        kind = Data::Continue;
+    let parts = message.parts();
+    for (number, part) in (1..).zip(parts) {
+        let mut part = part.clone();
+        loop {
+            let piece = part.split_to(part.len().min(PIECE));
+            let is_last = number == parts.len() && part.is_empty();
+            sink.feed(Message::Frame(Frame::message(piece, OpCode::Data(kind), is_last))).await?;
+            kind = Data::Continue;
+            if part.is_empty() {
+                break;
+            }
+        }
     }
-    sink.feed(Message::Frame(Frame::message(message, OpCode::Data(kind), true))).await
+    Ok(())
 }
 
 async fn farewell<S: Socket>(hub: &Hub, sink: &mut SplitSink<S, Message>, why: Close) -> Result<(), Error> {

@@ -95,6 +95,14 @@ fn a_document_id_is_16_bytes_with_a_checksum() {
 }
 
 #[test]
+fn a_sync_message_in_parts_is_the_same_frame() {
+    for data in [vec![5; 10], vec![5; 100_000]] {
+        let parts = [sync_head("me", "you", ID, data.len()), data.clone().into()].concat();
+        assert_eq!(parts, sync("me", "you", ID, &data));
+    }
+}
+
+#[test]
 fn what_is_encoded_is_decoded_again() {
     assert_eq!(
         decode(&sync("me", "you", ID, b"data")),
