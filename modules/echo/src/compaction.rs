@@ -29,7 +29,7 @@ use crate::{
 
 /// The least time between two sweeps.
 const REST: Duration = Duration::from_secs(60);
-/// How many times as long as a sweep lasts nothing is swept after it.
+/// How many times as long as a sweep looked for documents, not counting what it did with them, nothing is swept after it.
 const SHARE: u32 = 50;
 /// Most documents of one step of a sweep, which share a commit, and how many bytes of them are in memory then.
 const STEP: usize = 64;
@@ -47,7 +47,8 @@ enum Kept {
 /// Compacts documents as they are asked for, and sweeps now and then, until the module stops.
 pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Key>) {
     let mut sweep_at = Instant::now() + REST;
-    let mut swept = 0;
+    // What was written before the start counts too.
+    let mut swept = None;
     loop {
         tokio::select! {
             () = hub.cx.stopped() => return,
@@ -56,28 +57,34 @@ pub(crate) async fn run(hub: Arc<Hub>, mut queue: mpsc::Receiver<Key>) {
                 None => return,
             },
             () = sleep_until(sweep_at) => {
-                let (began, commits) = (Instant::now(), hub.metrics.commit_writes.get_sample_count());
-                if commits != swept {
-                    tokio::select! {
+                let mut looked = Duration::ZERO;
+                if swept != Some(hub.metrics.commit_writes.get_sample_count()) {
+                    looked = tokio::select! {
                         () = hub.cx.stopped() => return,
-                        () = sweep(&hub) => {}
-                    }
+                        looked = sweep(&hub) => looked,
+                    };
                     // Its own commits are no reason for another.
-                    swept = hub.metrics.commit_writes.get_sample_count();
+                    swept = Some(hub.metrics.commit_writes.get_sample_count());
                 }
-                sweep_at = Instant::now() + REST.max(SHARE * began.elapsed());
+                sweep_at = Instant::now() + REST.max(SHARE * looked);
             }
         }
     }
 }
 
-/// Compacts every document whose tail is long for its snapshot.
-async fn sweep(hub: &Arc<Hub>) {
-    let mut after = 0;
+/// Compacts every document whose tail is long for its snapshot; returns how long it looked for them.
+async fn sweep(hub: &Arc<Hub>) -> Duration {
+    let (mut after, mut looked) = (0, Duration::ZERO);
     loop {
-        let page = match hub.readers.run(move |store| store.outgrown(after, STEP)).await {
+        let began = Instant::now();
+        let page = hub.readers.run(move |store| store.outgrown(after, STEP)).await;
+        looked += began.elapsed();
+        let page = match page {
             Ok(page) => page,
-            Err(error) => return tracing::error!("cannot look for documents to compact: {error}"),
+            Err(error) => {
+                tracing::error!("cannot look for documents to compact: {error}");
+                return looked;
+            }
         };
         let mut bytes = 0;
         let fits = |outgrown: &&store::Outgrown| {
@@ -86,7 +93,7 @@ async fn sweep(hub: &Arc<Hub>) {
             is_first || bytes <= STEP_BYTES
         };
         let step: Vec<_> = page.iter().take_while(fits).collect();
-        let Some(last) = step.last() else { return };
+        let Some(last) = step.last() else { return looked };
         after = last.place;
         compact(hub, step.into_iter().map(|outgrown| outgrown.key.clone()).collect()).await;
     }

@@ -10,7 +10,8 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Tidies the store up until the module stops.
 pub(crate) async fn run(hub: Arc<Hub>) {
-    let mut tidied = 0;
+    // What was left before the start counts too.
+    let mut tidied = None;
     loop {
         let stored: u64 = hub.store.spaces().iter().map(|(_, bytes)| bytes).sum();
         hub.metrics.stored.set(i64::try_from(stored).unwrap_or(i64::MAX));
@@ -21,11 +22,11 @@ pub(crate) async fn run(hub: Arc<Hub>) {
             () = sleep(EVERY) => {}
         }
         let commits = hub.metrics.commit_writes.get_sample_count();
-        if commits == tidied {
+        if tidied == Some(commits) {
             continue;
         }
         match hub.tidiers.run(Store::tidy).await {
-            Ok(is_done) => tidied = if is_done { commits } else { 0 },
+            Ok(is_done) => tidied = is_done.then_some(commits),
             // Commits do the same when it is late.
             Err(error) => hub.refusals.say(|| tracing::warn!("cannot tidy up: {error}")),
         }

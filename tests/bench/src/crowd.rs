@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
+    mem,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
@@ -40,6 +41,8 @@ const SHARE: usize = 10_000;
 const ON_THE_WAY: usize = 256;
 /// Clients that connect at once.
 const CONNECTING: usize = 50;
+/// In what time the files become smaller, if they are about to.
+const SHRINKING: Duration = Duration::from_secs(10);
 /// How long after the last change memory is looked at.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 /// Documents that are saved by `automerge`, to compare what the disk holds with it.
@@ -119,7 +122,15 @@ impl Crowd {
         let metrics = compacted(ports.metrics).await?;
         println!("compacted: {metrics} documents");
         let size = |file: fs::DirEntry| file.metadata().map(|file| file.len());
-        let disk = fs::read_dir(&database)?.map(|file| size(file?)).sum::<std::io::Result<u64>>()?;
+        let size = || fs::read_dir(&database)?.map(|file| size(file?)).sum::<std::io::Result<u64>>();
+        let mut disk = size()?;
+        loop {
+            sleep(SHRINKING).await;
+            let before = mem::replace(&mut disk, size()?);
+            if before == disk {
+                break;
+            }
+        }
         let saved =
             (0..SAVED.min(self.documents)).map(|number| Ok(history(number)?.after(CHANGES)?.save().len() as u64));
         let saved = saved.sum::<Result<u64>>()? as f64 / SAVED.min(self.documents) as f64;

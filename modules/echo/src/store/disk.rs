@@ -11,6 +11,8 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::sleep,
+    time::Duration,
 };
 
 use automerge::{ActorId, ChangeHash};
@@ -38,8 +40,11 @@ const READER_CACHE: usize = 1 << 10;
 const CHECKPOINT: u32 = 8000;
 /// Free pages that are kept, beside a fiftieth of all: they are soon used again. 4 MiB.
 const SPARE: u32 = 1000;
-/// Most free pages that are given back at once, while commits wait: 1 MiB.
-const SHRINK: u32 = 256;
+/// Most free pages that are given back at once, while commits wait: 256 KiB, which takes a few milliseconds.
+const SHRINK: u32 = 64;
+/// How often that is done until the log is moved again, and how long commits have between.
+const SHRINKS: usize = 16;
+const TURN: Duration = Duration::from_millis(2);
 /// Bytes of a tail that are not worth a compaction.
 const SHORT_TAIL: u32 = 512;
 
@@ -162,13 +167,14 @@ impl Disk {
             let count = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
             Ok((count("page_count")?, count("freelist_count")?))
         })?;
-        if free <= SPARE + pages / 50 {
-            return Ok(true);
+        let many = free.saturating_sub(SPARE + pages / 50).div_ceil(SHRINK) as usize;
+        for _ in 0..many.min(SHRINKS) {
+            if let Some(writer) = &*lock(&self.writer) {
+                writer.connection.pragma(None, "incremental_vacuum", SHRINK, |_| Ok(()))?;
+            }
+            sleep(TURN);
         }
-        if let Some(writer) = &*lock(&self.writer) {
-            writer.connection.pragma(None, "incremental_vacuum", SHRINK, |_| Ok(()))?;
-        }
-        Ok(false)
+        Ok(many == 0)
     }
 }
 
