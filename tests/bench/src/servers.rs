@@ -7,7 +7,6 @@ pub(crate) mod samod;
 
 use std::{
     fmt, fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -17,7 +16,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{checks::files::Files, peer::Client};
+use crate::{
+    checks::files::Files,
+    peer::{Client, free_port},
+};
 
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -221,8 +223,4 @@ pub(crate) fn pinned(core: Core, program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "TERM", "taskset", "-c", core.number(), program]);
     command
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -6,8 +6,9 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Debug,
     future::poll_fn,
-    net::Ipv4Addr,
-    sync::atomic::{AtomicU8, Ordering},
+    net::{Ipv4Addr, TcpListener},
+    process,
+    sync::atomic::{AtomicU8, AtomicU16, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -31,6 +32,21 @@ use wire::Frame;
 
 /// How long a server may take for something that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A port of the loopback that nothing listens on. It is below those that the system gives to connections, of which one may
+/// get it before a server listens there.
+///
+/// # Errors
+/// Everything is in use.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Programs that run beside each other begin elsewhere.
+    let first = (process::id() % 10_000) as u16;
+    (0..1000)
+        .map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000))
+        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
+        .context("no port is free")
+}
 
 /// Fetches a page over plain HTTP: all of the answer.
 ///

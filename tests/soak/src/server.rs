@@ -2,7 +2,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -10,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use kube_faults::Faults;
+use kube_peer::free_port;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
@@ -218,8 +218,4 @@ pub(crate) async fn until(patience: Duration, mut is_so: impl AsyncFnMut() -> Re
         sleep(LOOK).await;
     }
     Ok(true)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

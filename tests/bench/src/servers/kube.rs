@@ -3,8 +3,8 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Core, FileServer, SyncServer, free_port, pinned};
-use crate::{checks::files::Files, machine};
+use super::{Core, FileServer, SyncServer, pinned};
+use crate::{checks::files::Files, machine, peer::free_port};
 
 /// The binary that is measured.
 pub(crate) const PROGRAM: &str = match option_env!("KUBE_BIN") {

@@ -3,8 +3,8 @@ use std::{fs, process::Command};
 
 use anyhow::Result;
 
-use super::{Core, FileServer, free_port, pinned};
-use crate::{checks::files::Files, machine};
+use super::{Core, FileServer, pinned};
+use crate::{checks::files::Files, machine, peer::free_port};
 
 pub(crate) const PROGRAM: &str = "/usr/sbin/nginx";
 
