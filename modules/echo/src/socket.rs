@@ -223,7 +223,12 @@ impl<'a, S: Socket> Reader<'a, S> {
             self.offers = offers;
             let taken = match frame {
                 Ok(None) => self.look_for_room().await.map(|()| true),
-                Ok(Some(frame)) => self.take(&frame).await,
+                Ok(Some(frame)) => {
+                    let taken = self.take(&frame).await;
+                    // It was not listened to meanwhile.
+                    self.silent_since = Instant::now();
+                    taken
+                }
                 Err(refused) => Err(refused),
             };
             match taken {
@@ -234,7 +239,6 @@ impl<'a, S: Socket> Reader<'a, S> {
                     return Close::Left;
                 }
             }
-            self.silent_since = Instant::now();
         }
     }
 
@@ -275,7 +279,9 @@ impl<'a, S: Socket> Reader<'a, S> {
             self.outbox.room().await;
             self.silent_since = Instant::now();
         }
-        match self.stream.next().await? {
+        let message = self.stream.next().await?;
+        self.silent_since = Instant::now();
+        match message {
             Ok(message) => Some(Ok(message)),
             Err(error) => {
                 let is_too_long = matches!(error, Error::Capacity(CapacityError::MessageTooLong { .. }));
