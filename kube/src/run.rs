@@ -201,7 +201,7 @@ fn log_to_stderr() {
     use tracing_subscriber::{EnvFilter, fmt};
 
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    // It describes each change that it decodes in a span, which costs a tenth of everything.
+    // automerge describes each change that it decodes in a span, which costs a tenth of everything.
     let filter = filter.add_directive("automerge=off".parse().expect("a directive"));
     let terminal = std::io::stderr().is_terminal();
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);

@@ -338,6 +338,9 @@ async fn a_request_without_websocket_is_told_how_to_connect() {
     assert!(answer.contains("automerge-repo"), "{answer}");
     let answer = get(&server, "upgrade: websocket\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let old = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 8\r\n";
+    let answer = get(&server, old).await;
+    assert!(answer.starts_with("HTTP/1.1 426 ") && answer.contains("sec-websocket-version: 13"), "{answer}");
     server.stop().await;
 }
 

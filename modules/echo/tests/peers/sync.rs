@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use futures_util::future::join_all;
 use kube_echo::Config;
+use tokio::time::sleep;
 
 use crate::harness::{Client, Server, config, document, long, new_document, put};
 
@@ -377,5 +378,17 @@ async fn a_silent_peer_is_found_dead_and_closed() {
     // Nothing reads here, so no ping is answered.
     server.until("closed", |server| server.refused("silent") == 1.0).await;
     server.until("gone", |server| server.metric("kube_echo_connections", "") == 0.0).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_after_it_has_spoken_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&Config { keep_alive: Duration::from_millis(200), ..config(folder.path()) }).await;
+    let mut bob = Client::join(&server, "bob").await;
+    sleep(Duration::from_millis(100)).await;
+    // The last that is heard of him: pings are answered only by who reads.
+    bob.request(document(1)).await;
+    server.until("it is noticed", |server| server.refused("silent") >= 1.0).await;
     server.stop().await;
 }
