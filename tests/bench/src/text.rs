@@ -1,6 +1,6 @@
 //! A long text: one document with hundreds of thousands of changes, one character each, as an editor leaves it.
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt, fs,
     path::Path,
     time::{Duration, Instant},
@@ -56,6 +56,8 @@ struct Text {
     /// A change that its author made on a state of long ago.
     stale: (ChangeHash, Made),
     length: usize,
+    /// The last message with all of it that was loaded.
+    good: RefCell<Vec<u8>>,
 }
 
 impl LongText {
@@ -100,7 +102,8 @@ impl Text {
         let more = (0..2 * MORE).map(|number| type_one(&mut document, &text, number, number)).collect::<Result<_>>()?;
         let name = 0x0102_0304_0506_4000_8000_0000_0000_0001_u128.to_be_bytes();
         let id = bs58::encode(name).with_check().into_string();
-        Ok(Self { id, head, saved, more, stale: stale.context("a text of one character at least")?, length })
+        let stale = stale.context("a text of one character at least")?;
+        Ok(Self { id, head, saved, more, stale, length, good: RefCell::default() })
     }
 
     async fn measure(&self, other: &History, folder: &Path) -> Result<()> {
@@ -192,7 +195,15 @@ impl Text {
             Ok(())
         });
         let spent = spent.await?;
-        fetched.iter().try_for_each(|frame| self.check(frame, self.head, self.length))?;
+        // To load one takes seconds: the others must be the same.
+        let mut good = self.good.borrow_mut();
+        for frame in &fetched {
+            let Frame::Sync { data, .. } = wire::decode(frame)? else { bail!("no sync message") };
+            if *good != data {
+                self.check(frame, self.head, self.length)?;
+                *good = data.to_vec();
+            }
+        }
         Ok(spent)
     }
 

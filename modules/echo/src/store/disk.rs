@@ -1,6 +1,7 @@
 //! The store on disk: one SQLite database.
 mod files;
 mod mirrors;
+mod reader;
 mod rows;
 mod schema;
 mod used;
@@ -15,16 +16,17 @@ use std::{
     time::Duration,
 };
 
-use automerge::{ActorId, ChangeHash};
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, ffi::ErrorCode, params};
+use automerge::ActorId;
+use rusqlite::{Connection, TransactionBehavior, ffi::ErrorCode, params};
 
 use self::{
     files::{Anchor, connect, open_private},
+    reader::Reader,
     schema::SCHEMA,
     used::{Counted, Space},
 };
 use super::{Added, Error, Key, Listed, Mark, Marks, Outgrown, Recent, Rows, Store, Stored, Summary, Write};
-use crate::{sealed::Sealed, wire::DocumentId};
+use crate::wire::DocumentId;
 
 /// The version of the format that is read and written here.
 const FORMAT: u32 = 1;
@@ -45,8 +47,6 @@ const SHRINK: u32 = 64;
 /// How often that is done until the log is moved again, and how long commits have between.
 const SHRINKS: usize = 16;
 const TURN: Duration = Duration::from_millis(2);
-/// Bytes of a tail that are not worth a compaction.
-const SHORT_TAIL: u32 = 512;
 
 /// A database in one file, with its log beside it.
 pub struct Disk {
@@ -190,10 +190,8 @@ impl Store for Disk {
     fn read(&self, key: &Key) -> Result<Option<Stored>, Error> {
         self.reading(|reader| {
             let Some((id, summary)) = reader.document(key)? else { return Ok(None) };
-            let mut chunks = reader.tail(id)?;
-            if let Some(snapshot) = reader.snapshot(id)? {
-                chunks.insert(0, snapshot);
-            }
+            let mut chunks: Vec<_> = reader.snapshot(id, summary.snapshot)?.into_iter().collect();
+            chunks.append(&mut reader.tail(id)?);
             Ok(Some(Stored { summary, chunks }))
         })
     }
@@ -287,119 +285,6 @@ impl Fault {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads at one moment.
-struct Reader<'a>(&'a Connection);
-
-impl Reader<'_> {
-    /// The number of a document, and what is known of it.
-    fn document(&self, key: &Key) -> Result<Option<(i64, Summary)>, Fault> {
-        let Some((id, summary)) = self.entry(key)? else { return Ok(None) };
-        Ok(Some((id, summary.ok_or(Fault::Checksum("the entry of a document"))?)))
-    }
-
-    /// The same, but for what was deleted.
-    fn living(&self, key: &Key) -> Result<Option<(i64, Summary)>, Fault> {
-        Ok(self.document(key)?.filter(|(_, summary)| !summary.deleted))
-    }
-
-    /// The number of a document, and what is known of it unless that is damaged.
-    fn entry(&self, key: &Key) -> Result<Option<(i64, Option<Summary>)>, Fault> {
-        let mut query = self.0.prepare_cached(
-            "SELECT deleted, next, since, snapshot, tail, changes, changed, revived, heads, documents.sum, documents.id FROM documents
-             JOIN spaces ON spaces.id = documents.space WHERE name = ? AND document = ?",
-        )?;
-        let row = |row: &Row<'_>| Ok((row.get(10)?, summary(row)?));
-        Ok(query.query_row(params![&*key.space, key.document.0], row).optional()?)
-    }
-
-    fn outgrown(&self, after: u64, most: usize) -> Result<Vec<Outgrown>, Fault> {
-        let mut query = self.0.prepare_cached(
-            "SELECT documents.id, name, document, snapshot + tail FROM documents JOIN spaces ON spaces.id = documents.space
-             WHERE documents.id > ? AND tail > ? AND tail > snapshot / 4 AND tail > 4 * changes ORDER BY documents.id LIMIT ?",
-        )?;
-        let row = |row: &Row<'_>| {
-            let key = Key { space: row.get::<_, String>(1)?.into(), document: DocumentId(row.get(2)?) };
-            Ok(Outgrown {
-                place: row.get::<_, i64>(0)?.cast_unsigned(),
-                key,
-                bytes: row.get::<_, i64>(3)?.cast_unsigned(),
-            })
-        };
-        let rows = query.query_map(params![after.cast_signed(), SHORT_TAIL, most as i64], row)?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    fn snapshot(&self, id: i64) -> Result<Option<Vec<u8>>, Fault> {
-        let mut query = self.0.prepare_cached("SELECT chunk, sum FROM snapshots WHERE id = ?")?;
-        query.query_row([id], checked).optional()?.map(|row| row.ok_or(Fault::Checksum("a snapshot"))).transpose()
-    }
-
-    fn sealed(&self, id: i64) -> Result<Sealed, Fault> {
-        let mut query = self.0.prepare_cached("SELECT sealed, sealed_sum FROM snapshots WHERE id = ?")?;
-        match query.query_row([id], checked).optional()? {
-            Some(row) => Ok(Sealed::decode(&row.ok_or(Fault::Checksum("what is kept beside a snapshot"))?)?),
-            None => Ok(Sealed::default()),
-        }
-    }
-
-    fn tail(&self, id: i64) -> Result<Vec<Vec<u8>>, Fault> {
-        let mut query = self.0.prepare_cached("SELECT chunk, sum FROM tail WHERE document = ? ORDER BY number")?;
-        let rows = query.query_map([id], checked)?;
-        rows.map(|row| row?.ok_or(Fault::Checksum("a change"))).collect()
-    }
-
-    fn aside(&self, id: i64) -> Result<Vec<ChangeHash>, Fault> {
-        let mut query = self.0.prepare_cached("SELECT hash FROM aside WHERE document = ?")?;
-        let rows = query.query_map([id], |row| Ok(ChangeHash(row.get(0)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-}
-
-/// The bytes in the first column, if the second is their checksum.
-fn checked(row: &Row<'_>) -> rusqlite::Result<Option<Vec<u8>>> {
-    let bytes = row.get_ref(0)?.as_blob()?;
-    let matches = crc32fast::hash(bytes) == row.get::<_, u32>(1)?;
-    Ok(matches.then(|| bytes.to_vec()))
-}
-
-/// What is known of a document, from the columns of its entry: none if their checksum is another.
-fn summary(row: &Row<'_>) -> rusqlite::Result<Option<Summary>> {
-    let number = |column| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.cast_unsigned());
-    let summary = Summary {
-        deleted: number(0)? != 0,
-        next: number(1)?,
-        since: number(2)?,
-        snapshot: number(3)?,
-        tail: number(4)?,
-        changes: number(5)?,
-        changed: number(6)?,
-        revived: number(7)?,
-        heads: row.get_ref(8)?.as_blob()?.as_chunks::<32>().0.iter().map(|head| ChangeHash(*head)).collect(),
-    };
-    let matches = row.get::<_, u32>(9)? == summary.sum();
-    Ok(matches.then_some(summary))
-}
-
-impl Summary {
-    /// What its document counts for in its space.
-    fn bytes(&self) -> i64 {
-        (self.snapshot + self.tail).cast_signed()
-    }
-
-    /// The checksum of its entry.
-    fn sum(&self) -> u32 {
-        let mut sum = crc32fast::Hasher::new();
-        let Self { deleted, next, since, snapshot, tail, changes, changed, revived, heads } = self;
-        for number in [u64::from(*deleted), *next, *since, *snapshot, *tail, *changes, *changed, *revived] {
-            sum.update(&number.to_le_bytes());
-        }
-        for head in heads {
-            sum.update(&head.0);
-        }
-        sum.finalize()
-    }
 }
 
 impl Writer {
@@ -548,7 +433,9 @@ fn apply(transaction: &Connection, space: i64, write: &Write, position: &mut i64
     };
     if let Some(snapshot) = snapshot {
         let (sealed, chunk) = (snapshot.sealed.encode(), &snapshot.chunk[..]);
-        let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?)")?;
+        let mut insert = transaction.prepare_cached(
+            "INSERT OR REPLACE INTO snapshots (id, sealed, sealed_sum, chunk, sum) VALUES (?, ?, ?, ?, ?)",
+        )?;
         insert.execute(params![id, sealed, crc32fast::hash(&sealed), chunk, crc32fast::hash(chunk)])?;
         summary.snapshot = chunk.len() as u64;
     }

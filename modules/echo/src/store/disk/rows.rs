@@ -3,7 +3,10 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Fault, Reader, summary};
+use super::{
+    Fault,
+    reader::{Reader, summary},
+};
 use crate::{
     store::{Key, Listed, Row, Rows},
     wire::DocumentId,

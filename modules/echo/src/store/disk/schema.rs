@@ -16,7 +16,7 @@ pub(super) const SCHEMA: &str = "
     CREATE INDEX positions ON documents (space, position);
     CREATE TABLE snapshots (
         id INTEGER PRIMARY KEY,
-        sealed BLOB NOT NULL, sealed_sum INTEGER NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL
+        sealed_sum INTEGER NOT NULL, sum INTEGER NOT NULL, sealed BLOB NOT NULL, chunk BLOB NOT NULL
     ) STRICT;
     CREATE TABLE tail (
         document INTEGER NOT NULL, number INTEGER NOT NULL, chunk BLOB NOT NULL, sum INTEGER NOT NULL,

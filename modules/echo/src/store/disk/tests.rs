@@ -1,9 +1,13 @@
+use automerge::ChangeHash;
 use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::{OPEN_SPACE, Snapshot};
-use crate::wire::DocumentId;
+use crate::{
+    sealed::Sealed,
+    store::{OPEN_SPACE, Snapshot},
+    wire::DocumentId,
+};
 
 fn key(number: u8) -> Key {
     Key { space: OPEN_SPACE.into(), document: DocumentId([number; 16]) }
