@@ -1,0 +1,73 @@
+//! Pure: zones as people write them: [RFC 1035, section 5](https://www.rfc-editor.org/rfc/rfc1035#section-5), without `$INCLUDE`.
+use bytes::Bytes;
+use domain::{
+    base::{Name as TextName, ToName, iana::Class, rdata::ComposeRecordData},
+    zonefile::inplace::{Entry, Zonefile},
+};
+
+use crate::{
+    content::{Content, Record, Unfit},
+    name::Name,
+    rtype::Rtype,
+};
+
+/// Why a text is not a zone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// A line that cannot be read.
+    #[error("line {0}")]
+    Line(String),
+    /// It asks for another file.
+    #[error("$INCLUDE is not supported: put the records of {0} into this file")]
+    Include(String),
+    /// Records of another class.
+    #[error("{0}: only class IN is served")]
+    Class(Name),
+    /// Without it nobody knows what the zone is called.
+    #[error("there is no SOA record")]
+    NoSoa,
+    /// The records are no zone.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Unfit(Vec<Unfit>),
+}
+
+/// Reads a zone; relative names are below `origin` until the text says another.
+///
+/// # Errors
+/// What is wrong with the text, with its line where it has one.
+pub fn read(text: &[u8], origin: Option<&Name>) -> Result<Content, Wrong> {
+    let records = records(text, origin)?;
+    let soa = records.iter().find(|record| record.rtype == Rtype::SOA).ok_or(Wrong::NoSoa)?;
+    let mut content = Content::new(soa.owner.clone());
+    records.into_iter().for_each(|record| content.add(record));
+    let problems = content.problems();
+    if problems.is_empty() { Ok(content) } else { Err(Wrong::Unfit(problems)) }
+}
+
+/// Reads records; relative names are below `origin` until the text says another.
+pub(crate) fn records(text: &[u8], origin: Option<&Name>) -> Result<Vec<Record>, Wrong> {
+    let mut file = Zonefile::from(text);
+    // The last line may lack its end.
+    file.extend_from_slice(b"\n");
+    file.set_default_class(Class::IN);
+    if let Some(origin) = origin {
+        let octets = Bytes::copy_from_slice(origin.wire());
+        file.set_origin(TextName::from_octets(octets).expect("a name"));
+    }
+    let mut records = Vec::new();
+    while let Some(entry) = file.next_entry().map_err(|error| Wrong::Line(error.to_string()))? {
+        let record = match entry {
+            Entry::Record(record) => record,
+            Entry::Include { path, .. } => return Err(Wrong::Include(path.to_string())),
+        };
+        let owner = Name::read(record.owner().to_vec().as_slice()).expect("a name");
+        if record.class() != Class::IN {
+            return Err(Wrong::Class(owner));
+        }
+        let mut data = Vec::new();
+        let Ok(()) = record.data().compose_canonical_rdata(&mut data);
+        let rtype = Rtype(record.rtype().to_int());
+        records.push(Record { owner, rtype, ttl: record.ttl().as_secs(), data: data.into() });
+    }
+    Ok(records)
+}
