@@ -43,7 +43,7 @@ pub struct Config {
     /// Certificates.
     pub tls: tls::Config,
     /// Zones.
-    pub dns: later::Dns,
+    pub dns: dns::Config,
     /// The always-on peer.
     pub echo: echo::Config,
     /// Tokens.
@@ -233,12 +233,27 @@ impl Config {
         for path in &mut self.dns.zones {
             *path = folder.join(&path);
         }
-        if let Addresses::Listed(list) = &self.addresses
-            && !self.domain.is_localhost()
-            && !source.has("dns.listen")
-        {
-            self.dns.listen = list.iter().map(|address| SocketAddr::new(*address, 53)).collect();
+        if !self.domain.is_localhost() {
+            let listed = match &self.addresses {
+                Addresses::Listed(list) => Some(list.clone()),
+                Addresses::Auto => None,
+            };
+            if !source.has("dns.listen") {
+                self.dns.listen = match &listed {
+                    Some(list) => list.iter().map(|address| SocketAddr::new(*address, 53)).collect(),
+                    // Nobody delegates a private name, so DNS for it is only where someone asks for it.
+                    None if self.domain.is_private() => Vec::new(),
+                    None => any_address(53),
+                };
+            }
+            self.dns.own = Some(dns::Own {
+                domain: self.domain.to_string(),
+                addresses: listed,
+                email: self.email.clone(),
+                https: self.hosting.https.first().map(SocketAddr::port),
+            });
         }
+        self.dns.data = self.data.join("dns");
 
         let domain = self.domain.to_string();
         self.apps.data = self.data.join("versions");
@@ -324,10 +339,8 @@ impl Checks<'_> {
                 self.odd("metrics.listen", format!("{listen} can be read by anyone who reaches it"));
             }
         }
-        for table in ["dns", "processes"] {
-            if self.source.has(table) {
-                self.odd(table, format!("[{table}] is not in this version: ignored"));
-            }
+        if self.source.has("processes") {
+            self.odd("processes", "[processes] is not in this version: ignored");
         }
     }
 
@@ -338,6 +351,7 @@ impl Checks<'_> {
             ("hosting.http", &config.hosting.http),
             ("hosting.https", &config.hosting.https),
             ("metrics.listen", &config.metrics.listen),
+            ("dns.listen", &config.dns.listen),
         ];
         for (option, list) in lists {
             for address in list {

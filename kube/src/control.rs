@@ -8,6 +8,7 @@ use std::{
 };
 
 use admin::{Listener, ModuleStatus, PeerStatus, SiteStatus, SpaceStatus, Status};
+use dns::Dns;
 use hosting::Hosting;
 use kube_contract::{Board, Health};
 use kube_manifest::Sites;
@@ -44,7 +45,7 @@ pub struct Control {
     pub(crate) sites: watch::Receiver<Arc<Sites>>,
     pub(crate) echo: echo::Handle,
     /// Bound after the admin API, which asks for their addresses.
-    pub(crate) listeners: OnceLock<(Arc<Hosting>, Arc<Metrics>)>,
+    pub(crate) listeners: OnceLock<(Arc<Hosting>, Arc<Dns>, Arc<Metrics>)>,
 }
 
 impl Control {
@@ -120,15 +121,16 @@ impl Control {
     }
 
     fn addresses(&self) -> Vec<Listener> {
-        let Some((hosting, metrics)) = self.listeners.get() else { return Vec::new() };
+        let Some((hosting, dns, metrics)) = self.listeners.get() else { return Vec::new() };
         let hosting = hosting.addresses().into_iter().map(|(scheme, address)| ("hosting", scheme.as_str(), address));
         let metrics = metrics.addresses().into_iter().map(|address| ("metrics", "http", address));
+        let dns = dns.addresses().into_iter().map(|address| ("dns", "dns", address));
         let listener = |(module, protocol, address): (&str, &str, std::net::SocketAddr)| Listener {
             module: module.to_owned(),
             protocol: protocol.to_owned(),
             address: address.to_string(),
         };
-        hosting.chain(metrics).map(listener).collect()
+        hosting.chain(dns).chain(metrics).map(listener).collect()
     }
 
     /// Sends a request to the main loop and waits for its answer.

@@ -12,6 +12,7 @@ use std::{
 use admin::Admin;
 use anyhow::Context as _;
 use apps::Apps;
+use dns::Dns;
 use echo::Echo;
 use futures_util::{FutureExt, TryFutureExt, future::BoxFuture};
 use hosting::{Hosting, Mount};
@@ -60,6 +61,7 @@ pub(crate) async fn wire(
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
     let served = Arc::new(Served { domain: config.domain.to_string(), sites: apps.sites() });
     let tls = Tls::bind(&config.tls, served, &registry).context("tls")?;
+    let dns = Arc::new(Dns::bind(&config.dns, &registry).context("dns")?);
     let tokens = Tokens::bind(&config.tokens, &registry).context("tokens")?;
     let counter = Arc::new(Counter(tokens.handle()));
     let echo = Echo::bind(&config.echo, Arc::clone(&counter) as _, &registry).context("echo")?;
@@ -76,10 +78,15 @@ pub(crate) async fn wire(
     // Last, because it takes the registry: whatever is measured is registered by now.
     let metrics = Arc::new(Metrics::bind(&config.metrics, registry, appliance.board(), build()).context("metrics")?);
     lead_to(&config.admin.socket, &socket(&config)).context("admin")?;
-    control.listeners.set((Arc::clone(&hosting), Arc::clone(&metrics))).ok().context("wired twice")?;
+    control
+        .listeners
+        .set((Arc::clone(&hosting), Arc::clone(&dns), Arc::clone(&metrics)))
+        .ok()
+        .context("wired twice")?;
 
     appliance.add(Arc::new(apps), |config: &Config| &config.apps);
     appliance.add(Arc::new(tls), |config| &config.tls);
+    appliance.add(dns, |config| &config.dns);
     appliance.add(Arc::new(tokens), |config| &config.tokens);
     appliance.add(Arc::new(echo), |config| &config.echo);
     appliance.add(hosting, |config| &config.hosting);

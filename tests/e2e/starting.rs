@@ -86,9 +86,9 @@ fn check_prints_a_config_that_means_the_same() {
 
 #[test]
 fn tables_of_later_versions_are_checked_and_ignored_with_a_warning() {
-    let home = Home::with("[dns]\nlisten = [\"127.0.0.1:5300\"]\n[processes.worker]\ncommand = [\"/bin/true\"]\n");
+    let home = Home::with("[processes.worker]\ncommand = [\"/bin/true\"]\n");
     let ran = home.run(&["check"]);
-    assert!(ran.stderr.contains("dns") && ran.stderr.contains("not in this version"), "{ran:#?}");
+    assert!(ran.stderr.contains("processes") && ran.stderr.contains("not in this version"), "{ran:#?}");
     ran.ok();
 }
 

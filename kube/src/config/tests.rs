@@ -125,7 +125,6 @@ command = ["/usr/bin/worker", "--flag"]
         warnings(text),
         [
             "kube.toml:16: tls.issuer: \"acme\" is not in this version: the local CA serves, which browsers do not trust; set issuer = \"files\" with `certificate` and `key` meanwhile",
-            "kube.toml:19: dns: [dns] is not in this version: ignored",
             "kube.toml:30: processes: [processes] is not in this version: ignored",
         ]
     );

@@ -7,7 +7,7 @@ use std::{net::IpAddr, ptr};
 
 use crate::{
     cookie::{Cookies, Presented},
-    name::{LONGEST, suffixes},
+    name::{LONGEST, length, suffixes},
     query::{Edns, HEADER, Malformed, Opcode, Query},
     reply::{OPT, Rcode, Reply, Section},
     rrset::{IN, Rrset},
@@ -38,10 +38,25 @@ pub(crate) enum Transport {
 pub(crate) struct Answered {
     pub(crate) rcode: Rcode,
     pub(crate) qtype: Rtype,
-    /// Octets of the zone's name at the end of the question's name; none if no zone has it.
-    pub(crate) zone: Option<u8>,
+    /// The number of the zone; none if no zone has the name.
+    pub(crate) zone: Option<usize>,
+    pub(crate) kind: Kind,
     /// Whether the client showed a cookie of ours: its address is not forged.
     pub(crate) is_known: bool,
+}
+
+/// What kind of answer it is, for those who limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// It has records.
+    Positive,
+    /// The name has no such records, or there is no such name.
+    Negative,
+    /// Another server has them.
+    Referral,
+    /// The query was refused, or not understood.
+    Error,
 }
 
 /// What the server says of itself.
@@ -75,7 +90,7 @@ pub(crate) fn answer(
             out.clear();
             out.extend_from_slice(&[message[0], message[1], 0x80 | message[2] & 0x79, Rcode::FormErr as u8]);
             out.resize(HEADER, 0);
-            Some(Answered { rcode: Rcode::FormErr, qtype: Rtype(0), zone: None, is_known: false })
+            Some(Answered { rcode: Rcode::FormErr, qtype: Rtype(0), zone: None, kind: Kind::Error, is_known: false })
         }
     }
 }
@@ -100,7 +115,7 @@ fn reply(
         (Transport::Udp, Some(edns)) => edns.payload.clamp(PLAIN_LIMIT, UDP_LIMIT).into(),
     };
     let mut reply = Reply::new(query, message, limit - opt.map_or(0, |options| OPT + options.len()), out);
-    let mut zone_length = None;
+    let mut number = None;
     let rcode = if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
         Rcode::BadVers
     } else if query.opcode != Opcode::Query {
@@ -108,33 +123,48 @@ fn reply(
     } else {
         match zone(zones, query) {
             Some(_) if matches!(query.qtype, Rtype::AXFR | Rtype::IXFR) => Rcode::Refused,
-            Some(zone) => {
-                zone_length = Some(zone.apex.wire().len() as u8);
+            Some((found, zone)) => {
+                number = Some(found);
                 reply.enter(query.name.wire(), zone.apex.wire());
                 Lookup { zone, reply: &mut reply, proofs: Vec::new() }.run(query)
             }
             None => Rcode::Refused,
         }
     };
+    let kind = match rcode {
+        Rcode::NoError if reply.count(Section::Answer) > 0 => Kind::Positive,
+        Rcode::NoError if !reply.is_authoritative => Kind::Referral,
+        Rcode::NoError | Rcode::NxDomain => Kind::Negative,
+        Rcode::FormErr | Rcode::ServFail | Rcode::NotImp | Rcode::Refused | Rcode::BadVers => Kind::Error,
+    };
     reply.finish(rcode, opt);
-    Answered { rcode, qtype: query.qtype, zone: zone_length, is_known }
+    Answered { rcode, qtype: query.qtype, zone: number, kind, is_known }
 }
 
-/// The zone that is to answer.
-fn zone<'z>(zones: &'z Zones, query: &Query<'_>) -> Option<&'z Zone> {
+/// Makes an answer one that only says to come by TCP.
+pub(crate) fn cut_short(out: &mut Vec<u8>) {
+    let question = length(&out[HEADER..]).map_or(0, |name| name + 4);
+    out.truncate(HEADER + question);
+    out[2] |= 2;
+    out[6..HEADER].fill(0);
+}
+
+/// The zone that is to answer, and its number.
+fn zone<'z>(zones: &'z Zones, query: &Query<'_>) -> Option<(usize, &'z Zone)> {
     if query.qclass != IN {
         return None;
     }
     let name = query.name.wire();
-    let zone = zones.find(name)?;
+    let with_number = |number| Some((number, zones.get(number)?));
+    let (number, zone) = with_number(zones.find(name)?)?;
     // What the parent says of a child is the parent's to say: RFC 4035, section 3.1.4.1.
     if query.qtype == Rtype::DS
         && zone.apex.wire() == name
         && let Some(above) = zones.find_above(name)
     {
-        return Some(above);
+        return with_number(above);
     }
-    Some(zone)
+    Some((number, zone))
 }
 
 impl Identity {
@@ -195,7 +225,9 @@ impl<'z> Lookup<'z, '_, '_> {
                         }
                     },
                 },
-                _ => self.choose(query.qtype, looked_for, stands_at, node, None),
+                Place::Inside | Place::Cut | Place::Hidden => {
+                    self.choose(query.qtype, looked_for, stands_at, node, None)
+                }
             };
             let Some(((target, place), alias)) = next else { break };
             // What is not in this zone is for the client to ask, and what was followed before is a circle.

@@ -156,6 +156,11 @@ impl Content {
         }
     }
 
+    /// Takes away what is there for a name and type.
+    pub(crate) fn remove(&mut self, owner: &Name, rtype: Rtype) {
+        self.sets.remove(&(owner.clone(), rtype));
+    }
+
     /// The records of a name and type.
     pub fn set(&self, owner: &Name, rtype: Rtype) -> Option<&Set> {
         self.sets.get(&(owner.clone(), rtype))

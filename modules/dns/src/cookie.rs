@@ -39,7 +39,7 @@ impl Cookies {
             // Serial number arithmetic: RFC 1982.
             let age = now.wrapping_sub(made).cast_signed();
             let is_fresh = age <= LIFETIME.cast_signed() && age >= -AHEAD.cast_signed();
-            is_fresh && server[..4] == VERSION && self.make(client, made, address)[8..] == *shown
+            is_fresh && server[..4] == VERSION && self.make(client, made, address)[..] == *shown
         };
         let mut fresh = [0; 24];
         fresh[..8].copy_from_slice(client);

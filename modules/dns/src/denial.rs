@@ -2,7 +2,7 @@
 //! with the parameters of [RFC 9276](https://www.rfc-editor.org/rfc/rfc9276): `1 0 0 -`.
 use sha1::{Digest, Sha1};
 
-use crate::{content::Set, rrset::Rrset, rtype::Rtype};
+use crate::{rrset::Rrset, rtype::Rtype, zone::Denial};
 
 /// The hash of a name: one round of SHA-1, no salt.
 pub(crate) type Hash = [u8; 20];
@@ -12,11 +12,9 @@ pub(crate) type Hash = [u8; 20];
 pub(crate) struct Chain(Vec<(Hash, Rrset)>);
 
 impl Chain {
-    /// Encodes the records: the hash in the owner of each, what it says, its signatures.
-    pub(crate) fn new(denials: &[(Hash, Set, Vec<Box<[u8]>>)], apex: &[u8]) -> Self {
-        let encode = |(hash, set, signatures): &(Hash, Set, Vec<Box<[u8]>>)| {
-            (*hash, Rrset::new(Rtype::NSEC3, set, signatures, apex))
-        };
+    /// Encodes the records.
+    pub(crate) fn new(denials: &[Denial], apex: &[u8]) -> Self {
+        let encode = |denial: &Denial| (denial.hash, Rrset::new(Rtype::NSEC3, &denial.set, &denial.signatures, apex));
         let mut chain: Vec<_> = denials.iter().map(encode).collect();
         chain.sort_unstable_by_key(|(hash, _)| *hash);
         Self(chain)
@@ -30,11 +28,6 @@ impl Chain {
             Err(place) => place.checked_sub(1).unwrap_or(self.0.len().checked_sub(1)?),
         };
         self.0.get(place)
-    }
-
-    /// All of them.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Hash, Rrset)> {
-        self.0.iter()
     }
 }
 

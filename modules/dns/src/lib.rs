@@ -1,12 +1,225 @@
-//! Authoritative DNS.
+//! Authoritative DNS: what the world is told about the names of this KUBE.
+//!
+//! # What it does
+//! It answers queries about its zones over UDP and TCP: the KUBE's own, which follows from the config, and those of zone files.
+//! Other modules publish records; a change is one new snapshot of everything.
+//!
+//! # What it promises
+//! - It is never a resolver: what is not in its zones is refused.
+//! - An answer over UDP has at most 1232 octets, and what does not fit says so.
+//! - The serial number of a zone grows with every change of it, over restarts and restores too.
+//! - Whoever forges addresses gets fewer octets out of it than it puts in.
+//!
+//! # How it works
+//! ```text
+//!   config, zone files, Handle --> catalog --> Zones, immutable, swapped whole
+//!                                                 |
+//!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
+//!   a task a connection:  frame    --> query --> answer --> frame
+//! ```
+//! `query`, `answer`, `reply`, `zone`, `rrset`, `denial` and `text` are pure.
+//!
+//! # What a person can set
+//! See [`Config`].
+//!
+//! # What it deliberately does not do
+//! It resolves nothing for others, and forwards nothing.
 mod answer;
+mod catalog;
+mod config;
 mod content;
 mod cookie;
 mod denial;
+mod error;
+mod handle;
+mod interfaces;
+mod limit;
+mod listen;
+mod metrics;
 mod name;
+mod own;
 mod query;
 mod reply;
 mod rrset;
 mod rtype;
+mod serve;
+mod state;
+mod tcp;
 mod text;
+mod udp;
 mod zone;
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    thread,
+};
+
+use arc_swap::ArcSwap;
+use kube_contract::{Commit, Context, Module};
+use prometheus::Registry;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+
+pub use config::{Config, Entry, Own};
+pub use content::{Content, Record, Set, Unfit};
+pub use error::Error;
+pub use handle::Handle;
+pub use name::{Name, NotAName};
+pub use rtype::Rtype;
+pub use text::Wrong;
+
+use answer::Identity;
+use catalog::Catalog;
+use cookie::Cookies;
+use listen::Listener;
+use serve::Shared;
+
+/// The name server.
+pub struct Dns {
+    shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    listeners: watch::Sender<Vec<Arc<Listener>>>,
+    threads: usize,
+}
+
+impl Dns {
+    /// Reads the zones, and takes the addresses.
+    ///
+    /// # Errors
+    /// A zone that is none, or an address that cannot be listened on.
+    pub fn bind(config: &Config, registry: &Registry) -> Result<Self, Error> {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let zones = catalog::read(config)?;
+        let serials = state::Serials::open(&config.data)?;
+        let listeners = listen::listeners(&interfaces::concrete(&config.listen)?, threads, &[])?;
+        let mut secret = [0; 16];
+        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| Error::Thread(error.into()))?;
+        let shared = Arc::new(Shared {
+            zones: ArcSwap::default(),
+            identity: Identity { nsid: config.nsid.as_bytes().to_vec(), cookies: Cookies::new(secret) },
+            rate_limit: config.rate_limit,
+            metrics: metrics::Metrics::register(registry)?,
+            connections: Arc::default(),
+            connected: AtomicU64::default(),
+        });
+        let catalog = Arc::new(Catalog::new(Arc::clone(&shared), serials, zones)?);
+        Ok(Self { shared, catalog, listeners: watch::Sender::new(listeners), threads })
+    }
+
+    /// The way to publish records.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.catalog))
+    }
+
+    /// Where it listens now: real ports, also for port 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.borrow().iter().map(|listener| listener.address).collect()
+    }
+}
+
+impl Module for Dns {
+    type Config = Config;
+    type Error = Error;
+
+    const NAME: &'static str = "dns";
+
+    async fn run(&self, cx: Context) -> Result<(), Error> {
+        let mut changed = self.listeners.subscribe();
+        loop {
+            let listeners = changed.borrow_and_update().clone();
+            let mut threads = Threads::start(&listeners, self.threads, &self.shared)?;
+            let accepting = listeners.iter().map(|listener| {
+                let accepting = listener.tcp.try_clone().and_then(TcpListener::from_std);
+                accepting.map_err(|source| Error::Socket { address: listener.address, source })
+            });
+            let accepting = accepting.collect::<Result<Vec<_>, _>>()?;
+            let accepting = accepting.into_iter().map(|listener| tcp::accept(&cx, listener, &self.shared));
+            let mut accepting: futures_util::stream::FuturesUnordered<_> = accepting.collect();
+            cx.ready();
+            tokio::select! {
+                Some(()) = futures_util::StreamExt::next(&mut accepting) => {}
+                Ok(()) = changed.changed() => {}
+                Some(fell) = threads.ended.recv() => return Err(Error::Thread(fell)),
+                () = cx.stopped() => return Ok(()),
+            }
+        }
+    }
+
+    fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
+        let zones = catalog::read(new)?;
+        let listeners = listen::listeners(&interfaces::concrete(&new.listen)?, self.threads, &self.listeners.borrow())?;
+        Ok(Commit::new(move || {
+            if let Err(error) = self.catalog.replace(zones) {
+                tracing::error!(%error, "the zones stay as they were");
+            }
+            self.listeners.send_if_modified(|old| {
+                let same =
+                    old.len() == listeners.len() && old.iter().zip(&listeners).all(|(old, new)| Arc::ptr_eq(old, new));
+                *old = listeners;
+                !same
+            });
+        }))
+    }
+}
+
+/// The threads that answer datagrams; they end with this.
+struct Threads {
+    /// Written to when they are to end.
+    stop: Arc<OwnedFd>,
+    /// What ended one too early.
+    ended: mpsc::Receiver<io::Error>,
+    running: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl Threads {
+    fn start(listeners: &[Arc<Listener>], threads: usize, shared: &Arc<Shared>) -> Result<Self, Error> {
+        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| Error::Thread(error.into()))?;
+        let stop = Arc::new(stop);
+        let (ends, ended) = mpsc::channel(threads);
+        let mut running = Vec::new();
+        for number in 0..threads {
+            let worker = udp::Worker {
+                number,
+                listeners: listeners.to_vec(),
+                shared: Arc::clone(shared),
+                stop: Arc::clone(&stop),
+            };
+            let ends = ends.clone();
+            let work = move || {
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
+                let fell = match ended {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => error,
+                    Err(_) => io::Error::other("it panicked"),
+                };
+                // Nobody listens when all of this ends at once.
+                ends.try_send(fell).ok();
+            };
+            let started = thread::Builder::new().name(format!("dns-{number}")).spawn(work);
+            running.push(started.map_err(Error::Thread)?);
+        }
+        Ok(Self { stop, ended, running: Mutex::new(running) })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Err(error) = rustix::io::write(&self.stop, &1_u64.to_ne_bytes()) {
+            // They hold the sockets until the program ends; nothing else is wrong with them.
+            tracing::error!(%error, "cannot stop the threads that answer queries");
+            return;
+        }
+        // The next ones begin when these have ended: what waits in a socket is answered once.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in running.drain(..) {
+            thread.join().ok();
+        }
+    }
+}

@@ -160,6 +160,11 @@ impl<'o> Reply<'o> {
         self.counts[section as usize] += records.count();
     }
 
+    /// Records in a section so far.
+    pub(crate) fn count(&self, section: Section) -> u16 {
+        self.counts[section as usize]
+    }
+
     /// Octets so far.
     pub(crate) fn len(&self) -> usize {
         self.out.len()

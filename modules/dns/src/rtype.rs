@@ -14,6 +14,7 @@ impl Rtype {
     pub(crate) const SOA: Self = Self(6);
     pub(crate) const PTR: Self = Self(12);
     pub(crate) const MX: Self = Self(15);
+    pub(crate) const TXT: Self = Self(16);
     pub(crate) const AAAA: Self = Self(28);
     pub(crate) const DNAME: Self = Self(39);
     pub(crate) const OPT: Self = Self(41);

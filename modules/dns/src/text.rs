@@ -26,6 +26,16 @@ pub enum Wrong {
     /// Without it nobody knows what the zone is called.
     #[error("there is no SOA record")]
     NoSoa,
+    /// A record of the config cannot be read.
+    #[error("{name} {rtype}: {wrong}")]
+    Entry {
+        /// Its name.
+        name: String,
+        /// Its type.
+        rtype: String,
+        /// What is wrong with it.
+        wrong: Box<Self>,
+    },
     /// The records are no zone.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Unfit(Vec<Unfit>),
@@ -35,7 +45,7 @@ pub enum Wrong {
 ///
 /// # Errors
 /// What is wrong with the text, with its line where it has one.
-pub fn read(text: &[u8], origin: Option<&Name>) -> Result<Content, Wrong> {
+pub(crate) fn read(text: &[u8], origin: Option<&Name>) -> Result<Content, Wrong> {
     let records = records(text, origin)?;
     let soa = records.iter().find(|record| record.rtype == Rtype::SOA).ok_or(Wrong::NoSoa)?;
     let mut content = Content::new(soa.owner.clone());

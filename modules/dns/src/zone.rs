@@ -5,7 +5,7 @@ use foldhash::fast::FixedState;
 
 use crate::{
     content::{Content, Set},
-    denial::Chain,
+    denial::{Chain, Hash},
     name::{LONGEST, Name, parent, suffixes},
     rrset::Rrset,
     rtype::Rtype,
@@ -16,7 +16,7 @@ type Map<V> = HashMap<Box<[u8]>, V, FixedState>;
 
 /// A zone, ready to be asked.
 #[derive(Debug)]
-pub struct Zone {
+pub(crate) struct Zone {
     pub(crate) apex: Name,
     pub(crate) serial: u32,
     /// The SOA record, with the TTL that a negative answer has.
@@ -79,33 +79,16 @@ impl Zone {
                 node.has_wildcard = true;
             }
         }
-        let hides = |name: &[u8], node: &Node| {
-            (node.get(Rtype::NS).is_some() && name != apex.wire()) || node.get(Rtype::DNAME).is_some()
-        };
-        let hiding: Vec<Box<[u8]>> =
-            nodes.iter().filter(|(name, node)| hides(name, node)).map(|(name, _)| name.clone()).collect();
-        let is_below = |name: &[u8]| {
-            let mut above = suffixes(name).skip(1);
-            above.any(|above| hiding.iter().any(|hiding| **hiding == *above))
-        };
-        let places: Vec<(Box<[u8]>, Place)> = if hiding.is_empty() {
-            Vec::new()
-        } else {
-            let place = |name: &[u8], node: &Node| match (is_below(name), node.get(Rtype::NS)) {
-                (true, _) => Place::Hidden,
-                (false, Some(_)) if name != apex.wire() => Place::Cut,
-                (false, _) => Place::Inside,
-            };
-            nodes.iter().map(|(name, node)| (name.clone(), place(name, node))).collect()
-        };
-        for (name, place) in places {
-            let node = nodes.get_mut(&name).expect("taken from there");
-            node.place = place;
-            if place == Place::Cut {
-                let owner = Name::read(&name).expect("it was one");
-                let servers = content.set(&owner, Rtype::NS).into_iter().flat_map(|set| &set.data);
-                node.servers =
-                    servers.filter_map(|data| Name::read(data)).filter(|name| name.is_in(apex.wire())).collect();
+        for (owner, ..) in content.sets() {
+            for name in suffixes(owner.wire()).take_while(|name| name.len() >= apex.wire().len()) {
+                let place = place(&nodes, name, apex.wire());
+                nodes.get_mut(name).expect("made above").place = place;
+            }
+            let node = nodes.get_mut(owner.wire()).expect("the same");
+            if node.place == Place::Cut {
+                let servers = content.set(owner, Rtype::NS).into_iter().flat_map(|set| &set.data);
+                let inside = servers.filter_map(|data| Name::read(data)).filter(|name| name.is_in(apex.wire()));
+                node.servers = inside.collect();
             }
         }
         let soa = content.soa().expect("a zone has an SOA record");
@@ -146,37 +129,66 @@ impl Zone {
     }
 }
 
+/// Where a name is, by what is at it and above it.
+fn place(nodes: &Map<Node>, name: &[u8], apex: &[u8]) -> Place {
+    let is_cut = |name: &[u8]| name != apex && nodes.get(name).is_some_and(|node| node.get(Rtype::NS).is_some());
+    let renames = |name| nodes.get(name).is_some_and(|node| node.get(Rtype::DNAME).is_some());
+    let mut above = suffixes(name).skip(1).take_while(|name| name.len() >= apex.len());
+    match above.any(|name| is_cut(name) || renames(name)) {
+        true => Place::Hidden,
+        false if is_cut(name) => Place::Cut,
+        false => Place::Inside,
+    }
+}
+
 /// What signing adds to a zone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Signed {
     /// The data of RRSIG records, by what they sign.
     pub(crate) signatures: HashMap<(Name, Rtype), Vec<Box<[u8]>>>,
     /// The NSEC3 records: the hash in their owner, the record, its signatures.
-    pub(crate) denials: Vec<([u8; 20], Set, Vec<Box<[u8]>>)>,
+    pub(crate) denials: Vec<Denial>,
+}
+
+/// An NSEC3 record.
+#[derive(Clone, Debug)]
+pub(crate) struct Denial {
+    /// The hash that its owner has.
+    pub(crate) hash: Hash,
+    pub(crate) set: Set,
+    pub(crate) signatures: Vec<Box<[u8]>>,
 }
 
 /// All zones, at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Zones(Map<Arc<Zone>>);
+pub(crate) struct Zones {
+    zones: Vec<Arc<Zone>>,
+    by_name: Map<usize>,
+}
 
 impl Zones {
-    /// Those zones; of two with the same name the later.
-    pub fn new(zones: impl IntoIterator<Item = Arc<Zone>>) -> Self {
-        Self(zones.into_iter().map(|zone| (zone.apex.wire().into(), zone)).collect())
+    /// Those zones, which have different names.
+    pub(crate) fn new(zones: Vec<Arc<Zone>>) -> Self {
+        let by_name = zones.iter().enumerate().map(|(number, zone)| (zone.apex.wire().into(), number)).collect();
+        Self { zones, by_name }
     }
 
-    /// The zone with the longest name that `name` is in.
-    pub(crate) fn find(&self, name: &[u8]) -> Option<&Zone> {
-        suffixes(name).find_map(|name| self.0.get(name)).map(|zone| &**zone)
+    /// The number of the zone with the longest name that `name` is in.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
+        suffixes(name).find_map(|name| self.by_name.get(name)).copied()
     }
 
-    /// The zone that speaks for `name` at a cut: the one above it, if there is one.
-    pub(crate) fn find_above(&self, name: &[u8]) -> Option<&Zone> {
+    /// The number of the zone that speaks for `name` at a cut: the one above it, if there is one.
+    pub(crate) fn find_above(&self, name: &[u8]) -> Option<usize> {
         parent(name).and_then(|parent| self.find(parent))
     }
 
+    pub(crate) fn get(&self, number: usize) -> Option<&Zone> {
+        self.zones.get(number).map(|zone| &**zone)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Zone>> {
-        self.0.values()
+        self.zones.iter()
     }
 }
 

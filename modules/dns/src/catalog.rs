@@ -1,0 +1,174 @@
+//! The zones that are served, and where each comes from.
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use crate::{
+    Error,
+    config::Config,
+    content::{Content, Set},
+    interfaces,
+    name::Name,
+    own,
+    rtype::Rtype,
+    serve::Shared,
+    state::{Serials, Source},
+    text,
+    zone::{Zone, Zones},
+};
+
+/// Largest zone file: more than a million names need.
+const LARGEST: u64 = 256 << 20;
+
+/// The zones as they were written, and what makes them those that are asked. One change is one new snapshot.
+pub(crate) struct Catalog {
+    shared: Arc<Shared>,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    serials: Serials,
+    written: Vec<Written>,
+    /// What other modules say of names, in place of what the zones do.
+    published: BTreeMap<(Name, Rtype), Set>,
+    contents: Vec<Content>,
+}
+
+/// A zone as it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    content: Content,
+    /// The file it is from; none of the KUBE's own.
+    file: Option<PathBuf>,
+}
+
+/// Reads the zones that `config` names.
+///
+/// # Errors
+/// The first that is not a zone.
+pub(crate) fn read(config: &Config) -> Result<Vec<Written>, Error> {
+    let mut zones: Vec<Written> = Vec::new();
+    if let Some(own) = &config.own {
+        let addresses = match &own.addresses {
+            Some(addresses) => addresses.clone(),
+            None => interfaces::addresses()?.into_iter().filter(interfaces::is_public).collect(),
+        };
+        let content = own::content(own, &addresses, &config.records).map_err(Error::Records)?;
+        zones.push(Written { content, file: None });
+    }
+    for path in &config.zones {
+        let content = zone_file(path)?;
+        if zones.iter().any(|zone| zone.content.apex() == content.apex()) {
+            return Err(Error::Twice { path: path.clone(), apex: content.apex().clone() });
+        }
+        zones.push(Written { content, file: Some(path.clone()) });
+    }
+    Ok(zones)
+}
+
+fn zone_file(path: &Path) -> Result<Content, Error> {
+    let unreadable = |source| Error::Read { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(unreadable)?.len() > LARGEST {
+        return Err(unreadable(std::io::Error::other(format!("larger than {LARGEST} bytes"))));
+    }
+    let text = fs::read(path).map_err(unreadable)?;
+    // As name servers have it: the file is called like its zone, unless it says so itself.
+    let stem = path.file_name().and_then(|name| name.to_str()).map(|name| name.strip_suffix(".zone").unwrap_or(name));
+    let origin = stem.and_then(|stem| stem.parse().ok());
+    text::read(&text, origin.as_ref()).map_err(|wrong| Error::Zone { path: path.to_owned(), wrong })
+}
+
+impl Catalog {
+    /// Serves `zones`.
+    ///
+    /// # Errors
+    /// The serial numbers cannot be kept.
+    pub(crate) fn new(shared: Arc<Shared>, serials: Serials, zones: Vec<Written>) -> Result<Self, Error> {
+        let kept = Kept { serials, written: zones, published: BTreeMap::new(), contents: Vec::new() };
+        let catalog = Self { shared, kept: Mutex::new(kept) };
+        catalog.change(|_| {})?;
+        Ok(catalog)
+    }
+
+    /// Serves `zones` from now on.
+    ///
+    /// # Errors
+    /// The serial numbers cannot be kept; what was served is served still.
+    pub(crate) fn replace(&self, zones: Vec<Written>) -> Result<(), Error> {
+        self.change(|kept| kept.written = zones)
+    }
+
+    /// Says something of a name and type in place of what the zones do; an empty set says nothing any more. Returns whether
+    /// there is a zone for the name.
+    ///
+    /// # Errors
+    /// The serial numbers cannot be kept; what was served is served still.
+    pub(crate) fn publish(&self, owner: Name, rtype: Rtype, set: Set) -> Result<bool, Error> {
+        let is_served = self.shared.zones.load().find(owner.wire()).is_some();
+        if is_served {
+            self.change(|kept| {
+                if set.data.is_empty() {
+                    kept.published.remove(&(owner, rtype));
+                } else {
+                    kept.published.insert((owner, rtype), set);
+                }
+            })?;
+        }
+        Ok(is_served)
+    }
+
+    /// All zones as they are served.
+    pub(crate) fn contents(&self) -> Vec<Content> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).contents.clone()
+    }
+
+    /// Changes what there is, gives serial numbers, keeps them, and serves the result.
+    fn change(&self, change: impl FnOnce(&mut Kept)) -> Result<(), Error> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (written, published) = (kept.written.clone(), kept.published.clone());
+        change(&mut kept);
+        kept.serve(&self.shared).inspect_err(|_| {
+            (kept.written, kept.published) = (written, published);
+        })
+    }
+}
+
+impl Kept {
+    fn serve(&mut self, shared: &Shared) -> Result<(), Error> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
+        let mut given = BTreeMap::new();
+        let mut contents = Vec::new();
+        for zone in &self.written {
+            let mut content = zone.content.clone();
+            for ((owner, rtype), set) in &self.published {
+                // The longest zone that the name is in.
+                let is_nearer = |other: &Written| {
+                    owner.is_in(other.content.apex().wire())
+                        && other.content.apex().wire().len() > content.apex().wire().len()
+                };
+                if owner.is_in(content.apex().wire()) && !self.written.iter().any(is_nearer) {
+                    content.put(owner.clone(), *rtype, set.clone());
+                }
+            }
+            let source = if zone.file.is_some() { Source::File } else { Source::Clock(now) };
+            let (serial, forgotten) = self.serials.next(&content, source);
+            if let Some(file) = zone.file.as_ref().filter(|_| forgotten) {
+                let (file, serial) = (file.display(), serial.serial);
+                tracing::warn!(%file, serial, "the zone changed, its serial number did not: raised here; raise it in the file");
+            }
+            content.renumber(serial.serial);
+            given.insert(content.apex().to_string(), serial);
+            contents.push(content);
+        }
+        self.serials.keep(given)?;
+        let zones = Zones::new(contents.iter().map(|content| Arc::new(Zone::new(content, None))).collect());
+        shared.metrics.show(&zones);
+        shared.zones.store(Arc::new(zones));
+        self.contents = contents;
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! The `[dns]` table.
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// What a person can set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where queries are answered, over UDP and TCP. An unspecified address stands for every address of the machine.
+    pub listen: Vec<SocketAddr>,
+    /// Zone files to serve besides the KUBE's own zone.
+    pub zones: Vec<PathBuf>,
+    /// Records in the KUBE's own zone besides those that follow from the config.
+    pub records: Vec<Entry>,
+    /// Who may transfer zones: addresses, prefixes, TSIG key names.
+    pub transfer: Vec<String>,
+    /// Whether zones are signed.
+    pub dnssec: bool,
+    /// What this server is called to those who ask which of several it is: NSID.
+    pub nsid: String,
+    /// Answers of a kind that one network (IPv4 /24, IPv6 /56) gets over UDP in a second; 0 is no limit.
+    pub rate_limit: u32,
+    /// The KUBE's own zone; none on `localhost`.
+    #[serde(skip)]
+    pub own: Option<Own>,
+    /// Where the module keeps what it must not forget.
+    #[serde(skip)]
+    pub data: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            zones: Vec::new(),
+            records: Vec::new(),
+            transfer: Vec::new(),
+            dnssec: false,
+            nsid: String::new(),
+            rate_limit: 200,
+            own: None,
+            data: PathBuf::new(),
+        }
+    }
+}
+
+/// A record of the KUBE's own zone, as a person writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The name, below the domain unless it ends with a dot; `@` is the domain itself.
+    pub name: String,
+    /// The type, like `MX`.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// How long others may keep it, in seconds.
+    #[serde(default = "an_hour")]
+    pub ttl: u32,
+    /// What it says, as in a zone file.
+    pub value: String,
+}
+
+fn an_hour() -> u32 {
+    3600
+}
+
+/// What the KUBE's own zone follows from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// The domain.
+    pub domain: String,
+    /// Where people reach this KUBE; none: at the public addresses of this machine.
+    pub addresses: Option<Vec<IpAddr>>,
+    /// Whom people may write to about the zone.
+    pub email: Option<String>,
+    /// The port of HTTPS.
+    pub https: Option<u16>,
+}

@@ -1,0 +1,89 @@
+//! What goes wrong outside of queries.
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::text;
+
+/// Why DNS cannot start, or cannot take a new config.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is taken, privileged, or not this machine's.
+    #[error("cannot listen on {address} ({over}): {source}{}", advice(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// UDP or TCP.
+        over: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A socket that was open does not work any more.
+    #[error("the socket on {address} does not work: {source}")]
+    Socket {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A thread cannot be started, or has ended.
+    #[error("a thread that answers queries: {0}")]
+    Thread(io::Error),
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file that the module keeps is not what it wrote.
+    #[error("{path} is damaged ({reason}): move it away, and every zone begins with a new serial number", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A zone file is not a zone.
+    #[error("{path}: {wrong}", path = path.display())]
+    Zone {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        wrong: text::Wrong,
+    },
+    /// The records of the own zone do not fit together.
+    #[error("dns.records: {0}")]
+    Records(text::Wrong),
+    /// Two zones have one name.
+    #[error("{path}: the zone {apex} is served already", path = path.display())]
+    Twice {
+        /// The file of the second.
+        path: PathBuf,
+        /// The name.
+        apex: crate::Name,
+    },
+    /// The addresses of the machine are not known.
+    #[error("cannot list the addresses of this machine: {0}")]
+    Interfaces(io::Error),
+    /// The metrics are taken.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What a person can do about it.
+fn advice(error: &io::Error) -> &'static str {
+    const ADVICE: [(io::ErrorKind, &str); 3] = [
+        (io::ErrorKind::AddrInUse, " (another name server? see README, DNS)"),
+        (io::ErrorKind::PermissionDenied, " (ports below 1024 need CAP_NET_BIND_SERVICE)"),
+        (io::ErrorKind::AddrNotAvailable, " (not an address of this machine; set `dns.listen`)"),
+    ];
+    ADVICE.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, advice)| advice)
+}

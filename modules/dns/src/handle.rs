@@ -1,0 +1,41 @@
+//! What others may ask.
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    Error,
+    catalog::Catalog,
+    content::{Content, Set},
+    name::Name,
+    rtype::Rtype,
+};
+
+/// The way to the zones. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(pub(crate) Arc<Catalog>);
+
+impl Handle {
+    /// Says these texts of a name, in TXT records that replace any others it has; none takes them away. They are served when
+    /// this returns. Returns whether a zone here has the name.
+    ///
+    /// # Errors
+    /// The change cannot be kept.
+    pub fn publish_txt(&self, name: &Name, texts: &[String], ttl: Duration) -> Result<bool, Error> {
+        let data = texts.iter().map(|text| strings(text.as_bytes())).collect();
+        let ttl = ttl.as_secs().min(u32::MAX.into()) as u32;
+        self.0.publish(name.clone(), Rtype::TXT, Set { ttl, data })
+    }
+
+    /// The zones that are served, with their records.
+    pub fn zones(&self) -> Vec<Content> {
+        self.0.contents()
+    }
+}
+
+/// A text as the character strings of a TXT record, of at most 255 octets each:
+/// [RFC 1035, section 3.3.14](https://www.rfc-editor.org/rfc/rfc1035#section-3.3.14).
+fn strings(text: &[u8]) -> Box<[u8]> {
+    if text.is_empty() {
+        return Box::new([0]);
+    }
+    text.chunks(255).flat_map(|part| [&[part.len() as u8], part].concat()).collect()
+}

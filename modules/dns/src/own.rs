@@ -1,0 +1,81 @@
+//! Pure: the zone of a KUBE, from its config.
+use std::net::IpAddr;
+
+use crate::{
+    config::{Entry, Own},
+    content::{Content, Record},
+    name::Name,
+    rtype::Rtype,
+    text::{self, Wrong},
+};
+
+/// How long others may keep what follows from the config, in seconds: a changed address is everywhere after five minutes.
+const TTL: u32 = 300;
+/// The names that a KUBE answers at, besides those of apps, which the wildcard has.
+const NAMES: [&str; 6] = ["@", "*", "sync", "edge", "kube", "ns1"];
+
+/// The records of the zone with those addresses; its serial number is 0. What `entries` say of a name and type goes before what follows from the
+/// config.
+///
+/// # Errors
+/// What is wrong with `entries`.
+pub(crate) fn content(own: &Own, addresses: &[IpAddr], entries: &[Entry]) -> Result<Content, Wrong> {
+    let apex: Name = own.domain.parse().map_err(|error: crate::NotAName| Wrong::Line(error.to_string()))?;
+    let mut content = Content::new(apex.clone());
+    for record in text::records(written(own, addresses).as_bytes(), Some(&apex))? {
+        content.add(record);
+    }
+    let mut wanted: Vec<Record> = Vec::new();
+    for entry in entries {
+        let line = format!("{} {} IN {} {}", entry.name, entry.ttl, entry.rtype, entry.value);
+        let named =
+            |wrong| Wrong::Entry { name: entry.name.clone(), rtype: entry.rtype.clone(), wrong: Box::new(wrong) };
+        if line.contains(['\n', '\r']) {
+            return Err(named(Wrong::Line("a record is one line".to_owned())));
+        }
+        wanted.extend(text::records(line.as_bytes(), Some(&apex)).map_err(named)?);
+    }
+    for record in &wanted {
+        // More servers for the zone are more servers, not others; an alias stands alone.
+        if record.rtype == Rtype::CNAME {
+            for rtype in [Rtype::A, Rtype::AAAA, Rtype(65)] {
+                content.remove(&record.owner, rtype);
+            }
+        } else if record.rtype != Rtype::NS || record.owner != apex {
+            content.remove(&record.owner, record.rtype);
+        }
+    }
+    wanted.into_iter().for_each(|record| content.add(record));
+    let problems = content.problems();
+    if problems.is_empty() { Ok(content) } else { Err(Wrong::Unfit(problems)) }
+}
+
+/// What follows from the config, as a zone file.
+fn written(own: &Own, addresses: &[IpAddr]) -> String {
+    let mut lines = vec![
+        format!("$TTL {TTL}"),
+        // Refresh, retry and expire as RIPE-203 advises; the last is how long "there is no such name" is kept.
+        format!("@ 3600 SOA ns1 {} 0 14400 3600 1209600 {TTL}", mailbox(own)),
+        "@ 3600 NS ns1".to_owned(),
+    ];
+    for name in NAMES {
+        for address in addresses {
+            let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
+            lines.push(format!("{name} {rtype} {address}"));
+        }
+        if let Some(port) = own.https.filter(|_| name != "ns1" && !addresses.is_empty()) {
+            // HTTP/2 beside HTTP/1.1, which goes without saying: RFC 9460, section 7.1.
+            let port = if port == 443 { String::new() } else { format!(" port={port}") };
+            lines.push(format!("{name} HTTPS 1 . alpn=h2{port}"));
+        }
+    }
+    lines.join("\n")
+}
+
+/// A mail address as a name: [RFC 1035, section 8](https://www.rfc-editor.org/rfc/rfc1035#section-8).
+fn mailbox(own: &Own) -> String {
+    match own.email.as_deref().and_then(|email| email.split_once('@')) {
+        Some((user, host)) => format!("{}.{host}.", user.replace('.', r"\.")),
+        None => "hostmaster".to_owned(),
+    }
+}

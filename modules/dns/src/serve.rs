@@ -1,0 +1,25 @@
+//! What all who answer share.
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{answer::Identity, metrics::Metrics, tcp::Connections, zone::Zones};
+
+pub(crate) struct Shared {
+    pub(crate) zones: ArcSwap<Zones>,
+    pub(crate) identity: Identity,
+    pub(crate) rate_limit: u32,
+    pub(crate) metrics: Metrics,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) connected: AtomicU64,
+}
+
+impl Shared {
+    /// A number for a new connection, higher than that of any before.
+    pub(crate) fn next(&self) -> u64 {
+        self.connected.fetch_add(1, Ordering::Relaxed)
+    }
+}

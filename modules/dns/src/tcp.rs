@@ -1,0 +1,140 @@
+//! Queries over streams: [RFC 7766](https://www.rfc-editor.org/rfc/rfc7766).
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use kube_contract::Context;
+use prometheus::IntGauge;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    answer::{Client, Transport, answer},
+    metrics::Tally,
+    serve::Shared,
+};
+
+/// Connections at once; a newer one takes the place of the oldest.
+const CONNECTIONS: usize = 1024;
+/// How long a client may take for its next query, from the first octet to the last, and how long to take an answer.
+const IDLE: Duration = Duration::from_secs(10);
+/// Octets that are read at once: more than most queries have.
+const BUFFER: usize = 1024;
+
+/// The connections that are open, oldest first.
+#[derive(Default)]
+pub(crate) struct Connections(Mutex<VecDeque<(u64, CancellationToken)>>);
+
+impl Connections {
+    /// Makes room for one more; says whether another had to go.
+    fn admit(&self, number: u64) -> (CancellationToken, bool) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = if open.len() >= CONNECTIONS { open.pop_front() } else { None };
+        if let Some((_, oldest)) = &oldest {
+            oldest.cancel();
+        }
+        let token = CancellationToken::new();
+        open.push_back((number, token.clone()));
+        (token, oldest.is_some())
+    }
+
+    fn leave(&self, number: u64) {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(place) = open.binary_search_by_key(&number, |(number, _)| *number) {
+            open.remove(place);
+        }
+    }
+}
+
+/// Accepts connections until it is dropped.
+pub(crate) async fn accept(cx: &Context, listener: TcpListener, shared: &Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                // Answers are whole: nothing is gained by waiting for more.
+                stream.set_nodelay(true).ok();
+                let (connection, shared) = (Connection::new(shared, from), Arc::clone(shared));
+                let stopping = cx.clone();
+                cx.spawn(async move {
+                    tokio::select! {
+                        // A client that goes is no news.
+                        _ = connection.serve(&shared, stream) => {}
+                        () = connection.displaced.cancelled() => {}
+                        () = stopping.stopped() => {}
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, say: waiting helps, spinning does not.
+                tracing::warn!(%error, "cannot accept");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// One connection, counted for as long as it is held.
+pub(crate) struct Connection {
+    number: u64,
+    from: SocketAddr,
+    displaced: CancellationToken,
+    open: Arc<Connections>,
+    gauge: IntGauge,
+}
+
+impl Connection {
+    pub(crate) fn new(shared: &Shared, from: SocketAddr) -> Self {
+        let number = shared.next();
+        let (displaced, has_displaced) = shared.connections.admit(number);
+        shared.metrics.displaced.inc_by(has_displaced.into());
+        shared.metrics.connections.inc();
+        let (open, gauge) = (Arc::clone(&shared.connections), shared.metrics.connections.clone());
+        Self { number, from, displaced, open, gauge }
+    }
+
+    /// Answers one query after the other: each is answered before the next could have been read.
+    pub(crate) async fn serve(&self, shared: &Shared, stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+        let mut stream = BufReader::with_capacity(BUFFER, stream);
+        let (mut query, mut out, mut tally) = (Vec::new(), Vec::new(), Tally::new(1));
+        loop {
+            let read = async {
+                let length = stream.read_u16().await?;
+                query.clear();
+                // Memory for what has come, not for what was promised.
+                (&mut stream).take(length.into()).read_to_end(&mut query).await?;
+                Ok::<_, io::Error>(query.len() == usize::from(length))
+            };
+            if !timeout(IDLE, read).await?? {
+                return Ok(());
+            }
+            let zones = shared.zones.load_full();
+            let now =
+                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
+            let client = Client { address: self.from.ip(), transport: Transport::Stream, now };
+            let Some(answered) = answer(&zones, &shared.identity, &client, &query, &mut out) else {
+                shared.metrics.ignored.inc();
+                return Ok(());
+            };
+            tally.count(&answered);
+            tally.flush(&shared.metrics, &zones);
+            let length = u16::try_from(out.len()).expect("no longer than a message may be");
+            out.splice(..0, length.to_be_bytes());
+            timeout(IDLE, stream.write_all(&out)).await??;
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open.leave(self.number);
+        self.gauge.dec();
+    }
+}
