@@ -126,7 +126,7 @@ fn reply(
             Some((found, zone)) => {
                 number = Some(found);
                 reply.enter(query.name.wire(), zone.apex.wire());
-                Lookup { zone, reply: &mut reply, proofs: Vec::new() }.run(query)
+                Lookup { zone, reply: &mut reply, followed: Vec::new(), proofs: Vec::new() }.run(query)
             }
             None => Rcode::Refused,
         }
@@ -135,6 +135,7 @@ fn reply(
         Rcode::NoError if reply.count(Section::Answer) > 0 => Kind::Positive,
         Rcode::NoError if !reply.is_authoritative => Kind::Referral,
         Rcode::NoError | Rcode::NxDomain => Kind::Negative,
+        Rcode::YxDomain => Kind::Positive,
         Rcode::FormErr | Rcode::ServFail | Rcode::NotImp | Rcode::Refused | Rcode::BadVers => Kind::Error,
     };
     reply.finish(rcode, opt);
@@ -192,6 +193,8 @@ impl Identity {
 struct Lookup<'z, 'r, 'o> {
     zone: &'z Zone,
     reply: &'r mut Reply<'o>,
+    /// The aliases that were followed.
+    followed: Vec<&'z Rrset>,
     /// What was added to prove that something is not there.
     proofs: Vec<&'z Rrset>,
 }
@@ -202,20 +205,19 @@ impl<'z> Lookup<'z, '_, '_> {
         // The name that is looked for, and where it stands in the answer.
         let (mut name, mut at): (Vec<u8>, u16);
         let (mut looked_for, mut stands_at) = (query.name.wire(), HEADER as u16);
-        let mut followed: Vec<&Rrset> = Vec::new();
         for _ in 0..LONGEST_CHAIN {
             let (found, node) = self.zone.closest(looked_for);
             let is_exact = found.len() == looked_for.len();
             let (found, node) = if node.place == Place::Hidden { self.zone.hiding(found) } else { (found, node) };
             let next = match node.place {
                 Place::Cut if !(is_exact && query.qtype == Rtype::DS) => {
-                    self.refer(looked_for, stands_at, found, node, followed.is_empty());
+                    self.refer(looked_for, stands_at, found, node);
                     return Rcode::NoError;
                 }
                 _ if found.len() < looked_for.len() => match node.get(Rtype::DNAME) {
                     Some(dname) => match self.rename(looked_for, stands_at, found, dname) {
-                        Some(next) => Some((next, dname)),
-                        None => return Rcode::NoError,
+                        Ok(next) => Some((next, dname)),
+                        Err(rcode) => return rcode,
                     },
                     None => match self.zone.wildcard(found, node) {
                         Some(wildcard) => self.choose(query.qtype, looked_for, stands_at, wildcard, Some(found)),
@@ -230,13 +232,11 @@ impl<'z> Lookup<'z, '_, '_> {
                 }
             };
             let Some(((target, place), alias)) = next else { break };
-            // What is not in this zone is for the client to ask, and what was followed before is a circle.
-            if !suffixes(&target).any(|suffix| suffix == self.zone.apex.wire())
-                || followed.iter().any(|before| ptr::eq(*before, alias) && alias.rtype != Rtype::DNAME)
-            {
+            // What is not in this zone is for the client to ask.
+            if !suffixes(&target).any(|suffix| suffix == self.zone.apex.wire()) {
                 break;
             }
-            followed.push(alias);
+            self.followed.push(alias);
             (name, at) = (target, place);
             (looked_for, stands_at) = (&name, at);
         }
@@ -270,6 +270,10 @@ impl<'z> Lookup<'z, '_, '_> {
             self.deny_type(name, wildcard_in);
             return None;
         };
+        // Who goes in a circle has seen all of it.
+        if self.followed.iter().any(|before| ptr::eq(*before, rrset)) {
+            return None;
+        }
         let before = self.reply.len();
         self.reply.add(Section::Answer, rrset, at);
         if let Some(encloser) = wildcard_in {
@@ -284,8 +288,8 @@ impl<'z> Lookup<'z, '_, '_> {
     }
 
     /// Answers that another zone has it: [RFC 1034, section 4.2.1](https://www.rfc-editor.org/rfc/rfc1034#section-4.2.1).
-    fn refer(&mut self, name: &[u8], at: u16, cut: &[u8], node: &'z Node, is_first: bool) {
-        if is_first {
+    fn refer(&mut self, name: &[u8], at: u16, cut: &[u8], node: &'z Node) {
+        if self.followed.is_empty() {
             self.reply.is_authoritative = false;
         }
         let owner = self.reply.suffix(at, name.len(), cut.len());
@@ -311,15 +315,15 @@ impl<'z> Lookup<'z, '_, '_> {
         }
     }
 
-    /// Follows a DNAME; none if the new name would be too long, or did not fit.
-    fn rename(&mut self, name: &[u8], at: u16, found: &[u8], dname: &Rrset) -> Option<(Vec<u8>, u16)> {
+    /// Follows a DNAME; if that does not go on, says what comes of it.
+    fn rename(&mut self, name: &[u8], at: u16, found: &[u8], dname: &Rrset) -> Result<(Vec<u8>, u16), Rcode> {
         self.reply.add(Section::Answer, dname, self.reply.suffix(at, name.len(), found.len()));
         let target = [&name[..name.len() - found.len()], &dname.target(self.zone.apex.wire())].concat();
         if target.len() > LONGEST {
-            return None;
+            return Err(Rcode::YxDomain);
         }
-        let at = self.reply.add_alias(at, dname.ttl(), &target, self.zone.apex.wire())?;
-        Some((target, at))
+        let at = self.reply.add_alias(at, dname.ttl(), &target, self.zone.apex.wire()).ok_or(Rcode::NoError)?;
+        Ok((target, at))
     }
 
     /// Answers that the name has no such records.
@@ -367,3 +371,6 @@ impl<'z> Lookup<'z, '_, '_> {
 fn next_closer<'n>(name: &'n [u8], encloser: &[u8]) -> &'n [u8] {
     suffixes(name).take_while(|suffix| suffix.len() > encloser.len()).last().unwrap_or(name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,13 +26,14 @@ const TYPES: [(Rtype, &str); 12] = [
     (Rtype::ANY, "ANY"),
 ];
 /// What came of queries, as a label.
-const RCODES: [(Rcode, &str); 7] = [
+const RCODES: [(Rcode, &str); 8] = [
     (Rcode::NoError, "NOERROR"),
     (Rcode::FormErr, "FORMERR"),
     (Rcode::ServFail, "SERVFAIL"),
     (Rcode::NxDomain, "NXDOMAIN"),
     (Rcode::NotImp, "NOTIMP"),
     (Rcode::Refused, "REFUSED"),
+    (Rcode::YxDomain, "YXDOMAIN"),
     (Rcode::BadVers, "BADVERS"),
 ];
 

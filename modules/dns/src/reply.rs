@@ -17,6 +17,8 @@ pub(crate) enum Rcode {
     NxDomain = 3,
     NotImp = 4,
     Refused = 5,
+    /// A new name would be too long: [RFC 6672, section 2.2](https://www.rfc-editor.org/rfc/rfc6672#section-2.2).
+    YxDomain = 6,
     BadVers = 16,
 }
 
