@@ -65,7 +65,7 @@ pub(crate) fn records(text: &[u8], origin: Option<&Name>) -> Result<Vec<Record>,
         file.set_origin(TextName::from_octets(octets).expect("a name"));
     }
     let mut records = Vec::new();
-    while let Some(entry) = file.next_entry().map_err(|error| Wrong::Line(error.to_string()))? {
+    while let Some(entry) = file.next_entry().map_err(|error| Wrong::Line(located(&error.to_string())))? {
         let record = match entry {
             Entry::Record(record) => record,
             Entry::Include { path, .. } => return Err(Wrong::Include(path.to_string())),
@@ -80,4 +80,16 @@ pub(crate) fn records(text: &[u8], origin: Option<&Name>) -> Result<Vec<Record>,
         records.push(Record { owner, rtype, ttl: record.ttl().as_secs(), data: data.into() });
     }
     Ok(records)
+}
+
+/// A message of the parser, which begins with line and column of where it has read to, with the line that it is about.
+fn located(message: &str) -> String {
+    let read = || {
+        let (line, rest) = message.split_once(':')?;
+        let (column, reason) = rest.split_once(": ")?;
+        // The last word of a line ends where the next line begins.
+        let line = line.parse::<usize>().ok()? - usize::from(column == "1");
+        Some(format!("{line}: {reason}"))
+    };
+    read().unwrap_or_else(|| message.to_owned())
 }

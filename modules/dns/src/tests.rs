@@ -1,0 +1,182 @@
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream, UdpSocket},
+    path::Path,
+    time::Duration,
+};
+
+use kube_contract::{Appliance, Limits, Running, testing};
+
+use super::*;
+
+fn config(folder: &Path) -> Config {
+    Config {
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        own: Some(Own {
+            domain: "kube.test".to_owned(),
+            addresses: Some(vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]),
+            email: Some("a.b@kube.test".to_owned()),
+            https: Some(443),
+        }),
+        data: folder.join("dns"),
+        rate_limit: 0,
+        ..Config::default()
+    }
+}
+
+async fn bind(config: &Config, registry: &Registry) -> Result<Dns, Error> {
+    Dns::bind(config, registry)
+}
+
+async fn serve(config: &Config) -> (Running<Config>, SocketAddr, Arc<Dns>) {
+    let dns = Arc::new(Dns::bind(config, &Registry::new()).unwrap());
+    let mut appliance = Appliance::new(config.clone(), Limits::default());
+    appliance.add(Arc::clone(&dns), |config| config);
+    let running = appliance.start();
+    running.serving().await.unwrap();
+    (running, dns.addresses()[0], dns)
+}
+
+fn query(name: &str, rtype: Rtype) -> Vec<u8> {
+    let name: Name = name.parse().unwrap();
+    [&[7, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], name.wire(), &rtype.0.to_be_bytes(), &[0, 1]].concat()
+}
+
+/// Asks over UDP; none if nothing comes.
+fn ask(address: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send_to(message, address).unwrap();
+    let mut answer = vec![0; 2000];
+    let length = socket.recv(&mut answer).ok()?;
+    answer.truncate(length);
+    Some(answer)
+}
+
+async fn answers(address: SocketAddr, name: &str, rtype: Rtype) -> u16 {
+    let message = query(name, rtype);
+    let answer = tokio::task::spawn_blocking(move || ask(address, &message)).await.unwrap().unwrap();
+    u16::from_be_bytes([answer[6], answer[7]])
+}
+
+fn serial(dns: &Dns) -> u32 {
+    dns.handle().zones()[0].soa().unwrap().serial
+}
+
+#[tokio::test]
+async fn passes_the_battery() {
+    let folder = tempfile::tempdir().unwrap();
+    testing::battery(config(folder.path()), bind).await;
+    let folder = tempfile::tempdir().unwrap();
+    testing::refuses_a_taken_port(|address| Config { listen: vec![address], ..config(folder.path()) }, bind).await;
+}
+
+#[tokio::test]
+async fn the_own_zone_has_addresses_servers_and_what_https_offers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, address, _) = serve(&config(folder.path())).await;
+    for name in ["kube.test", "shop.kube.test", "sync.kube.test", "ns1.kube.test"] {
+        assert_eq!(answers(address, name, Rtype::A).await, 1, "{name}");
+        assert_eq!(answers(address, name, Rtype::AAAA).await, 1, "{name}");
+        assert_eq!(answers(address, name, Rtype(65)).await, u16::from(name != "ns1.kube.test"), "{name}");
+    }
+    assert_eq!(answers(address, "kube.test", Rtype::SOA).await, 1);
+    assert_eq!(answers(address, "kube.test", Rtype::NS).await, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn records_of_the_config_replace_what_follows_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let entry = |name: &str, rtype: &str, value: &str| Entry {
+        name: name.to_owned(),
+        rtype: rtype.to_owned(),
+        ttl: 60,
+        value: value.to_owned(),
+    };
+    let records = vec![
+        entry("@", "MX", "10 mail.example."),
+        entry("@", "NS", "ns2.example."),
+        entry("sync", "A", "192.0.2.9"),
+        entry("edge", "CNAME", "kube"),
+    ];
+    let with = |records| Config { records, ..config(folder.path()) };
+    let dns = Dns::bind(&with(records), &Registry::new()).unwrap();
+    let zone = &dns.handle().zones()[0];
+    let set = |name: &str, rtype| zone.set(&name.parse().unwrap(), rtype).map_or(0, |set| set.data.len());
+    assert_eq!(set("kube.test", Rtype::MX), 1);
+    assert_eq!(set("kube.test", Rtype::NS), 2);
+    assert_eq!(*zone.set(&"sync.kube.test".parse().unwrap(), Rtype::A).unwrap().data[0], [192, 0, 2, 9]);
+    assert_eq!((set("edge.kube.test", Rtype::CNAME), set("edge.kube.test", Rtype::A)), (1, 0));
+    for (records, message) in [
+        (vec![entry("@", "A", "192.0.2.300")], "@ A: line 1:"),
+        (vec![entry("@", "CNAME", "elsewhere.")], "kube.test.: a name with a CNAME has no other records"),
+        (vec![entry("a.example.", "A", "192.0.2.3")], "a.example. A: the name is not in the zone kube.test."),
+        (vec![entry("a", "A", "192.0.2.3\nb A 192.0.2.4")], "a A: line a record is one line"),
+    ] {
+        let error = Dns::bind(&with(records), &Registry::new()).err().unwrap().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_is_served_when_that_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, address, dns) = serve(&config(folder.path())).await;
+    let name: Name = "_acme-challenge.kube.test".parse().unwrap();
+    let before = serial(&dns);
+    let minute = Duration::from_secs(60);
+    assert!(dns.handle().publish_txt(&name, &["one".to_owned(), "x".repeat(300)], minute).unwrap());
+    assert_eq!(answers(address, "_acme-challenge.kube.test", Rtype::TXT).await, 2);
+    assert!(serial(&dns) > before);
+    assert!(dns.handle().publish_txt(&name, &[], minute).unwrap());
+    assert_eq!(answers(address, "_acme-challenge.kube.test", Rtype::TXT).await, 0);
+    assert!(!dns.handle().publish_txt(&"a.example".parse().unwrap(), &["x".to_owned()], minute).unwrap());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_zone_file_is_served_and_read_again_with_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.test.zone");
+    let zone = "@ 60 SOA ns ops 5 1 1 1 1\n@ 60 NS ns.other.test.\nns 60 A 192.0.2.1\n";
+    fs::write(&file, zone).unwrap();
+    let with_file = Config { zones: vec![file.clone()], ..config(folder.path()) };
+    let (mut running, address, dns) = serve(&with_file).await;
+    assert_eq!(answers(address, "ns.other.test", Rtype::A).await, 1);
+    assert_eq!(answers(address, "www.other.test", Rtype::A).await, 0);
+    fs::write(&file, format!("{zone}www 60 A 192.0.2.2")).unwrap();
+    // The table has to change for a reload to look at it.
+    assert!(running.reload(Config { nsid: "other".to_owned(), ..with_file.clone() }).is_ok());
+    assert_eq!(answers(address, "www.other.test", Rtype::A).await, 1);
+    assert_eq!(dns.handle().zones()[1].soa().unwrap().serial, 6, "its author forgot to raise it");
+    fs::write(&file, format!("{zone}www 60 A 192.0.2.300")).unwrap();
+    let refused = running.reload(with_file).map_err(|refused| refused.to_string()).unwrap_err();
+    assert!(refused.contains("other.test.zone") && refused.contains("line 4"), "{refused}");
+    assert_eq!(answers(address, "www.other.test", Rtype::A).await, 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_connection_has_many_queries_and_a_silent_one_costs_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, address, _) = serve(&config(folder.path())).await;
+    let asked = move || {
+        let mut slow = TcpStream::connect(address).unwrap();
+        slow.write_all(&[0xff, 0xff, 1]).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let message = query("kube.test", Rtype::A);
+        let frame = [&(message.len() as u16).to_be_bytes()[..], &message].concat();
+        stream.write_all(&frame.repeat(3)).unwrap();
+        for _ in 0..3 {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut answer = vec![0; u16::from_be_bytes(length).into()];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!((answer[7], answer[3] & 15), (1, 0));
+        }
+    };
+    tokio::task::spawn_blocking(asked).await.unwrap();
+    running.stop().await;
+}
