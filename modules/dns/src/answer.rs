@@ -65,6 +65,8 @@ pub(crate) struct Identity {
     /// Its name, for those who ask which server this is: [RFC 5001](https://www.rfc-editor.org/rfc/rfc5001).
     pub(crate) nsid: Vec<u8>,
     pub(crate) cookies: Cookies,
+    /// Answers of a kind that a network gets over UDP in a second; 0 is no limit.
+    pub(crate) rate_limit: u32,
 }
 
 /// Who asks, how, and when (in seconds since 1970).

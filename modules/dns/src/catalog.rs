@@ -2,6 +2,8 @@
 use std::{
     collections::BTreeMap,
     fs,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -44,6 +46,24 @@ pub(crate) struct Written {
     content: Content,
     /// The file it is from; none of the KUBE's own.
     file: Option<PathBuf>,
+}
+
+/// What zones follow from besides the config: when it is another, they are read again.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Seen {
+    files: Vec<Option<(SystemTime, u64, u64)>>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Seen {
+    pub(crate) fn of(config: &Config) -> Self {
+        let stamp = |path: &PathBuf| {
+            let file = fs::metadata(path).ok()?;
+            Some((file.modified().ok()?, file.len(), file.ino()))
+        };
+        // If they cannot be listed, they are what they were.
+        Self { files: config.zones.iter().map(stamp).collect(), addresses: interfaces::addresses().unwrap_or_default() }
+    }
 }
 
 /// Reads the zones that `config` names.

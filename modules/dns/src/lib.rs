@@ -55,6 +55,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     thread,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -64,6 +65,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    time::sleep,
 };
 
 pub use config::{Config, Entry, Own};
@@ -80,8 +82,12 @@ use cookie::Cookies;
 use listen::Listener;
 use serve::Shared;
 
+/// How often it is looked whether zone files or the machine's addresses have changed.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// The name server.
 pub struct Dns {
+    config: Mutex<Config>,
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     listeners: watch::Sender<Vec<Arc<Listener>>>,
@@ -103,14 +109,19 @@ impl Dns {
             .map_err(|error| Error::Thread(error.into()))?;
         let shared = Arc::new(Shared {
             zones: ArcSwap::default(),
-            identity: Identity { nsid: config.nsid.as_bytes().to_vec(), cookies: Cookies::new(secret) },
-            rate_limit: config.rate_limit,
+            identity: ArcSwap::from_pointee(identity(config, Cookies::new(secret))),
             metrics: metrics::Metrics::register(registry)?,
             connections: Arc::default(),
             connected: AtomicU64::default(),
         });
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), serials, zones)?);
-        Ok(Self { shared, catalog, listeners: watch::Sender::new(listeners), threads })
+        Ok(Self {
+            config: Mutex::new(config.clone()),
+            shared,
+            catalog,
+            listeners: watch::Sender::new(listeners),
+            threads,
+        })
     }
 
     /// The way to publish records.
@@ -131,6 +142,29 @@ impl Module for Dns {
     const NAME: &'static str = "dns";
 
     async fn run(&self, cx: Context) -> Result<(), Error> {
+        tokio::select! {
+            served = self.serve(&cx) => served,
+            () = self.follow(&cx) => Ok(()),
+        }
+    }
+
+    fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
+        let (zones, listeners) = (catalog::read(new)?, self.listeners(new)?);
+        let config = new.clone();
+        Ok(Commit::new(move || {
+            let cookies = self.shared.identity.load().cookies.clone();
+            self.shared.identity.store(Arc::new(identity(&config, cookies)));
+            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            if let Err(error) = self.apply(zones, listeners) {
+                tracing::error!(%error, "the zones stay as they were");
+            }
+        }))
+    }
+}
+
+impl Dns {
+    /// Answers until it is asked to stop.
+    async fn serve(&self, cx: &Context) -> Result<(), Error> {
         let mut changed = self.listeners.subscribe();
         loop {
             let listeners = changed.borrow_and_update().clone();
@@ -140,7 +174,7 @@ impl Module for Dns {
                 accepting.map_err(|source| Error::Socket { address: listener.address, source })
             });
             let accepting = accepting.collect::<Result<Vec<_>, _>>()?;
-            let accepting = accepting.into_iter().map(|listener| tcp::accept(&cx, listener, &self.shared));
+            let accepting = accepting.into_iter().map(|listener| tcp::accept(cx, listener, &self.shared));
             let mut accepting: futures_util::stream::FuturesUnordered<_> = accepting.collect();
             cx.ready();
             tokio::select! {
@@ -152,21 +186,44 @@ impl Module for Dns {
         }
     }
 
-    fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let zones = catalog::read(new)?;
-        let listeners = listen::listeners(&interfaces::concrete(&new.listen)?, self.threads, &self.listeners.borrow())?;
-        Ok(Commit::new(move || {
-            if let Err(error) = self.catalog.replace(zones) {
-                tracing::error!(%error, "the zones stay as they were");
+    /// Reads zone files again when they change, and follows the addresses of the machine.
+    async fn follow(&self, cx: &Context) {
+        let config = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut seen = catalog::Seen::of(&config());
+        loop {
+            sleep(LOOK).await;
+            let config = config();
+            let now = catalog::Seen::of(&config);
+            if now == seen {
+                continue;
             }
-            self.listeners.send_if_modified(|old| {
-                let same =
-                    old.len() == listeners.len() && old.iter().zip(&listeners).all(|(old, new)| Arc::ptr_eq(old, new));
-                *old = listeners;
-                !same
-            });
-        }))
+            seen = now;
+            let follow = || self.apply(catalog::read(&config)?, self.listeners(&config)?);
+            match follow() {
+                Ok(()) => cx.ready(),
+                Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
+            }
+        }
     }
+
+    /// The listeners that `config` asks for, with those of now that it still names.
+    fn listeners(&self, config: &Config) -> Result<Vec<Arc<Listener>>, Error> {
+        listen::listeners(&interfaces::concrete(&config.listen)?, self.threads, &self.listeners.borrow())
+    }
+
+    fn apply(&self, zones: Vec<catalog::Written>, listeners: Vec<Arc<Listener>>) -> Result<(), Error> {
+        self.listeners.send_if_modified(|old| {
+            let same =
+                old.len() == listeners.len() && old.iter().zip(&listeners).all(|(old, new)| Arc::ptr_eq(old, new));
+            *old = listeners;
+            !same
+        });
+        self.catalog.replace(zones)
+    }
+}
+
+fn identity(config: &Config, cookies: Cookies) -> Identity {
+    Identity { nsid: config.nsid.as_bytes().to_vec(), cookies, rate_limit: config.rate_limit }
 }
 
 /// The threads that answer datagrams; they end with this.

@@ -37,8 +37,18 @@ struct Bucket {
 
 impl Limiter {
     pub(crate) fn new(rate: u32) -> Self {
-        let buckets = if rate == 0 { 0 } else { BUCKETS };
-        Self { rate: rate.min(1_000_000), buckets: vec![Bucket::default(); buckets].into() }
+        let mut limiter = Self { rate: 0, buckets: Box::default() };
+        limiter.set(rate);
+        limiter
+    }
+
+    /// Changes the rate. Memory is taken only while there is a limit.
+    pub(crate) fn set(&mut self, rate: u32) {
+        let rate = rate.min(1_000_000);
+        if rate != self.rate {
+            let buckets = if rate == 0 { 0 } else { BUCKETS };
+            *self = Self { rate, buckets: vec![Bucket::default(); buckets].into() };
+        }
     }
 
     /// Takes an answer of `kind` to `address` at `now`, in milliseconds of a clock that may wrap.

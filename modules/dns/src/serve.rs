@@ -10,8 +10,7 @@ use crate::{answer::Identity, metrics::Metrics, tcp::Connections, zone::Zones};
 
 pub(crate) struct Shared {
     pub(crate) zones: ArcSwap<Zones>,
-    pub(crate) identity: Identity,
-    pub(crate) rate_limit: u32,
+    pub(crate) identity: ArcSwap<Identity>,
     pub(crate) metrics: Metrics,
     pub(crate) connections: Arc<Connections>,
     pub(crate) connected: AtomicU64,

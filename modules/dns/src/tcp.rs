@@ -119,7 +119,7 @@ impl Connection {
             let now =
                 SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
             let client = Client { address: self.from.ip(), transport: Transport::Stream, now };
-            let Some(answered) = answer(&zones, &shared.identity, &client, &query, &mut out) else {
+            let Some(answered) = answer(&zones, &shared.identity.load(), &client, &query, &mut out) else {
                 shared.metrics.ignored.inc();
                 return Ok(());
             };

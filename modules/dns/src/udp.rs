@@ -96,7 +96,7 @@ impl<'a> State<'a> {
         let now = Instant::now();
         Self {
             shared,
-            limiter: Limiter::new(shared.rate_limit),
+            limiter: Limiter::new(shared.identity.load().rate_limit),
             tally: Tally::new(0),
             flushed: now,
             is_counting: false,
@@ -137,14 +137,15 @@ impl<'a> State<'a> {
         let begun = Instant::now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
         let millis = begun.duration_since(self.begun).as_millis() as u32;
-        let zones = self.shared.zones.load();
+        let (zones, identity) = (self.shared.zones.load(), self.shared.identity.load());
+        self.limiter.set(identity.rate_limit);
         self.to.clear();
         let mut answers = mem::take(&mut self.answers);
         for ((length, from), query) in self.came.iter().zip(&self.queries) {
             let Some(address) = from.as_ref().and_then(address) else { continue };
             let client = Client { address, transport: Transport::Udp, now };
             let out = &mut answers[self.to.len()];
-            let Some(answered) = answer(&zones, &self.shared.identity, &client, &query[..*length], out) else {
+            let Some(answered) = answer(&zones, &identity, &client, &query[..*length], out) else {
                 self.shared.metrics.ignored.inc();
                 continue;
             };
