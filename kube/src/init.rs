@@ -211,7 +211,10 @@ fn chores(config: &Config, file: &Path) -> Vec<String> {
                 .collect(),
         };
         left.extend(records.into_iter().map(|record| format!("at your DNS provider: {record}")));
-        left.push("in the firewall: let TCP ports 80 and 443 in".to_owned());
+        left.push(format!(
+            "or let KUBE be the name server: at the registrar, name server ns1.{domain} with these addresses as glue (README, DNS)"
+        ));
+        left.push("in the firewall: let TCP ports 80 and 443 in, and UDP and TCP port 53 for DNS".to_owned());
     }
     match config.tls.issuer {
         tls::Issuer::Local => {
