@@ -7,6 +7,7 @@ use std::{net::IpAddr, ptr};
 
 use crate::{
     cookie::{Cookies, Presented},
+    denial::Hash,
     name::{LONGEST, length, suffixes},
     query::{Edns, HEADER, Malformed, Opcode, Query},
     reply::{OPT, Rcode, Reply, Section},
@@ -128,16 +129,15 @@ fn reply(
             Some((found, zone)) => {
                 number = Some(found);
                 reply.enter(query.name.wire(), zone.apex.wire());
-                Lookup { zone, reply: &mut reply, followed: Vec::new(), proofs: Vec::new() }.run(query)
+                Lookup { zone, reply: &mut reply, renamed: Vec::new(), proofs: Vec::new() }.run(query)
             }
             None => Rcode::Refused,
         }
     };
     let kind = match rcode {
-        Rcode::NoError if reply.count(Section::Answer) > 0 => Kind::Positive,
+        Rcode::NoError | Rcode::YxDomain if reply.count(Section::Answer) > 0 => Kind::Positive,
         Rcode::NoError if !reply.is_authoritative => Kind::Referral,
-        Rcode::NoError | Rcode::NxDomain => Kind::Negative,
-        Rcode::YxDomain => Kind::Positive,
+        Rcode::NoError | Rcode::NxDomain | Rcode::YxDomain => Kind::Negative,
         Rcode::FormErr | Rcode::ServFail | Rcode::NotImp | Rcode::Refused | Rcode::BadVers => Kind::Error,
     };
     reply.finish(rcode, opt);
@@ -195,30 +195,37 @@ impl Identity {
 struct Lookup<'z, 'r, 'o> {
     zone: &'z Zone,
     reply: &'r mut Reply<'o>,
-    /// The aliases that were followed.
-    followed: Vec<&'z Rrset>,
-    /// What was added to prove that something is not there.
-    proofs: Vec<&'z Rrset>,
+    /// The DNAME records that were added.
+    renamed: Vec<&'z Rrset>,
+    /// What proves that something is not there: it comes after all answers.
+    proofs: Vec<&'z (Hash, Rrset)>,
 }
 
 impl<'z> Lookup<'z, '_, '_> {
-    fn run(&mut self, query: &Query<'_>) -> Rcode {
+    fn run(mut self, query: &Query<'_>) -> Rcode {
         self.reply.is_authoritative = true;
+        let rcode = self.follow(query);
+        self.add_proofs();
+        rcode
+    }
+
+    fn follow(&mut self, query: &Query<'_>) -> Rcode {
         // The name that is looked for, and where it stands in the answer.
         let (mut name, mut at): (Vec<u8>, u16);
         let (mut looked_for, mut stands_at) = (query.name.wire(), HEADER as u16);
+        let mut followed: Vec<Vec<u8>> = Vec::new();
         for _ in 0..LONGEST_CHAIN {
             let (found, node) = self.zone.closest(looked_for);
-            let is_exact = found.len() == looked_for.len();
             let (found, node) = if node.place == Place::Hidden { self.zone.hiding(found) } else { (found, node) };
+            let is_exact = found.len() == looked_for.len();
             let next = match node.place {
                 Place::Cut if !(is_exact && query.qtype == Rtype::DS) => {
-                    self.refer(looked_for, stands_at, found, node);
+                    self.refer(looked_for, stands_at, found, node, followed.is_empty());
                     return Rcode::NoError;
                 }
-                _ if found.len() < looked_for.len() => match node.get(Rtype::DNAME) {
+                _ if !is_exact => match node.get(Rtype::DNAME) {
                     Some(dname) => match self.rename(looked_for, stands_at, found, dname) {
-                        Ok(next) => Some((next, dname)),
+                        Ok(next) => next,
                         Err(rcode) => return rcode,
                     },
                     None => match self.zone.wildcard(found, node) {
@@ -233,19 +240,19 @@ impl<'z> Lookup<'z, '_, '_> {
                     self.choose(query.qtype, looked_for, stands_at, node, None)
                 }
             };
-            let Some(((target, place), alias)) = next else { break };
-            // What is not in this zone is for the client to ask.
-            if !suffixes(&target).any(|suffix| suffix == self.zone.apex.wire()) {
+            let Some((target, place)) = next else { break };
+            followed.push(looked_for.to_vec());
+            // What is not in this zone is for the client to ask, and what was followed before is a circle.
+            if !suffixes(&target).any(|suffix| suffix == self.zone.apex.wire()) || followed.contains(&target) {
                 break;
             }
-            self.followed.push(alias);
             (name, at) = (target, place);
             (looked_for, stands_at) = (&name, at);
         }
         Rcode::NoError
     }
 
-    /// Adds what a node has of a type. Returns what is to be looked for next, and the alias that says so.
+    /// Adds what a node has of a type. Returns what is to be looked for next, and where it stands in the answer.
     fn choose(
         &mut self,
         qtype: Rtype,
@@ -253,7 +260,7 @@ impl<'z> Lookup<'z, '_, '_> {
         at: u16,
         node: &'z Node,
         wildcard_in: Option<&[u8]>,
-    ) -> Option<((Vec<u8>, u16), &'z Rrset)> {
+    ) -> Option<(Vec<u8>, u16)> {
         let cname = node.get(Rtype::CNAME);
         let found = match qtype {
             // One of them is enough: RFC 8482, section 4.1.
@@ -272,12 +279,10 @@ impl<'z> Lookup<'z, '_, '_> {
             self.deny_type(name, wildcard_in);
             return None;
         };
-        // Who goes in a circle has seen all of it.
-        if self.followed.iter().any(|before| ptr::eq(*before, rrset)) {
-            return None;
-        }
         let before = self.reply.len();
-        self.reply.add(Section::Answer, rrset, at);
+        if !self.has_renamed(rrset) {
+            self.reply.add(Section::Answer, rrset, at);
+        }
         if let Some(encloser) = wildcard_in {
             self.prove(next_closer(name, encloser));
         }
@@ -286,12 +291,12 @@ impl<'z> Lookup<'z, '_, '_> {
         }
         // The target is the data of the record that was just written: owner, type, class, TTL, length.
         let target = rrset.target(self.zone.apex.wire());
-        Some(((target, (before + 12) as u16), rrset))
+        Some((target, (before + 12) as u16))
     }
 
     /// Answers that another zone has it: [RFC 1034, section 4.2.1](https://www.rfc-editor.org/rfc/rfc1034#section-4.2.1).
-    fn refer(&mut self, name: &[u8], at: u16, cut: &[u8], node: &'z Node) {
-        if self.followed.is_empty() {
+    fn refer(&mut self, name: &[u8], at: u16, cut: &[u8], node: &'z Node, is_first: bool) {
+        if is_first {
             self.reply.is_authoritative = false;
         }
         let owner = self.reply.suffix(at, name.len(), cut.len());
@@ -303,6 +308,7 @@ impl<'z> Lookup<'z, '_, '_> {
             Some(_) => {}
             None => self.prove(cut),
         }
+        self.add_proofs();
         for server in &node.servers {
             let Some(at) = self.zone.node(server.wire()) else { continue };
             let labels = &server.wire()[..server.wire().len() - self.zone.apex.wire().len()];
@@ -317,15 +323,31 @@ impl<'z> Lookup<'z, '_, '_> {
         }
     }
 
-    /// Follows a DNAME; if that does not go on, says what comes of it.
-    fn rename(&mut self, name: &[u8], at: u16, found: &[u8], dname: &Rrset) -> Result<(Vec<u8>, u16), Rcode> {
-        self.reply.add(Section::Answer, dname, self.reply.suffix(at, name.len(), found.len()));
+    /// Follows a DNAME; none if the new name did not fit.
+    fn rename(
+        &mut self,
+        name: &[u8],
+        at: u16,
+        found: &[u8],
+        dname: &'z Rrset,
+    ) -> Result<Option<(Vec<u8>, u16)>, Rcode> {
+        // The new name may be below it again.
+        if !self.has_renamed(dname) {
+            self.reply.add(Section::Answer, dname, self.reply.suffix(at, name.len(), found.len()));
+            self.renamed.push(dname);
+        }
         let target = [&name[..name.len() - found.len()], &dname.target(self.zone.apex.wire())].concat();
         if target.len() > LONGEST {
+            // RFC 6672, section 2.2.
             return Err(Rcode::YxDomain);
         }
-        let at = self.reply.add_alias(at, dname.ttl(), &target, self.zone.apex.wire()).ok_or(Rcode::NoError)?;
-        Ok((target, at))
+        let at = self.reply.add_alias(at, dname.ttl(), &target, self.zone.apex.wire());
+        Ok(at.map(|at| (target, at)))
+    }
+
+    /// Whether it is a DNAME record that is in the answer already.
+    fn has_renamed(&self, rrset: &Rrset) -> bool {
+        self.renamed.iter().any(|before| ptr::eq(*before, rrset))
     }
 
     /// Answers that the name has no such records.
@@ -357,14 +379,19 @@ impl<'z> Lookup<'z, '_, '_> {
         self.reply.add(Section::Authority, &self.zone.negative, owner);
     }
 
-    /// Adds what proves that `name` is not there, or what it has, if the zone is signed and that is wanted.
+    /// Remembers what proves that `name` is not there, or what it has, if the zone is signed and that is wanted.
     fn prove(&mut self, name: &[u8]) {
         let Some(chain) = self.zone.chain.as_ref().filter(|_| self.reply.wants_dnssec) else { return };
-        if let Some((hash, rrset)) = chain.covering(name)
-            && !self.proofs.iter().any(|proof| ptr::eq(*proof, rrset))
+        if let Some(proof) = chain.covering(name)
+            && !self.proofs.iter().any(|before| ptr::eq(*before, proof))
         {
+            self.proofs.push(proof);
+        }
+    }
+
+    fn add_proofs(&mut self) {
+        for (hash, rrset) in self.proofs.drain(..) {
             self.reply.add_denial(hash, rrset);
-            self.proofs.push(rrset);
         }
     }
 }
@@ -374,5 +401,7 @@ fn next_closer<'n>(name: &'n [u8], encloser: &[u8]) -> &'n [u8] {
     suffixes(name).take_while(|suffix| suffix.len() > encloser.len()).last().unwrap_or(name)
 }
 
+#[cfg(test)]
+mod corners;
 #[cfg(test)]
 mod tests;

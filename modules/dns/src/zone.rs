@@ -71,13 +71,12 @@ impl Zone {
             for name in suffixes(owner.wire()).take_while(|name| name.len() >= apex.wire().len()) {
                 // Those above it are there, if only as empty non-terminals: RFC 4592, section 2.2.2.
                 nodes.entry(name.into()).or_default();
+                // A wildcard too may have no records of its own: RFC 4592, section 4.9.
+                if let Some(parent) = name.strip_prefix(b"\x01*").filter(|parent| parent.len() >= apex.wire().len()) {
+                    nodes.entry(parent.into()).or_default().has_wildcard = true;
+                }
             }
             nodes.get_mut(owner.wire()).expect("just made").rrsets.push(rrset);
-            if let Some(parent) = owner.wire().strip_prefix(b"\x01*")
-                && let Some(node) = nodes.get_mut(parent)
-            {
-                node.has_wildcard = true;
-            }
         }
         for (owner, ..) in content.sets() {
             for name in suffixes(owner.wire()).take_while(|name| name.len() >= apex.wire().len()) {
