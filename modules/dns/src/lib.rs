@@ -30,6 +30,7 @@ mod config;
 mod content;
 mod cookie;
 mod denial;
+mod dnssec;
 mod error;
 mod handle;
 mod interfaces;

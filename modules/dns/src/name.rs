@@ -35,6 +35,13 @@ impl Name {
         &self.0
     }
 
+    /// The name of `label` below this one; none if that would be too long.
+    pub(crate) fn below(&self, label: &[u8]) -> Option<Self> {
+        let length = u8::try_from(label.len()).ok().filter(|length| (1..=LONGEST_LABEL).contains(length))?;
+        let wire = [&[length], &*label.to_ascii_lowercase(), &self.0].concat();
+        (wire.len() <= LONGEST).then(|| Self(wire.into()))
+    }
+
     /// Whether this is `other`, or below it.
     pub(crate) fn is_in(&self, other: &[u8]) -> bool {
         suffixes(&self.0).any(|suffix| suffix == other)
@@ -150,6 +157,8 @@ mod tests {
     fn names_are_in_one_another() {
         assert!(name("a.b.c").is_in(name("b.c").wire()) && name("b.c").is_in(name("b.c").wire()));
         assert!(!name("ab.c").is_in(name("b.c").wire()) && !name("c").is_in(name("b.c").wire()));
+        assert_eq!(name("c").below(b"B"), Some(name("b.c")));
+        assert_eq!(name("c").below(&[b'a'; 64]), None);
     }
 
     #[test]

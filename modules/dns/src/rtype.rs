@@ -21,7 +21,11 @@ impl Rtype {
     pub(crate) const DS: Self = Self(43);
     pub(crate) const RRSIG: Self = Self(46);
     pub(crate) const NSEC: Self = Self(47);
+    pub(crate) const DNSKEY: Self = Self(48);
     pub(crate) const NSEC3: Self = Self(50);
+    pub(crate) const NSEC3PARAM: Self = Self(51);
+    pub(crate) const CDS: Self = Self(59);
+    pub(crate) const CDNSKEY: Self = Self(60);
     pub(crate) const TSIG: Self = Self(250);
     pub(crate) const IXFR: Self = Self(251);
     pub(crate) const AXFR: Self = Self(252);
