@@ -18,6 +18,7 @@ use crate::{
     own,
     rtype::Rtype,
     serve::Shared,
+    signing::{Delegation, Signatures},
     state::{Serials, Source},
     text,
     zone::{Zone, Zones},
@@ -34,6 +35,9 @@ pub(crate) struct Catalog {
 
 struct Kept {
     serials: Serials,
+    signatures: Signatures,
+    /// Whether zones are to be signed.
+    dnssec: bool,
     written: Vec<Written>,
     /// What other modules say of names, in place of what the zones do.
     published: BTreeMap<(Name, Rtype), Set>,
@@ -107,19 +111,39 @@ impl Catalog {
     ///
     /// # Errors
     /// The serial numbers cannot be kept.
-    pub(crate) fn new(shared: Arc<Shared>, serials: Serials, zones: Vec<Written>) -> Result<Self, Error> {
-        let kept = Kept { serials, written: zones, published: BTreeMap::new(), contents: Vec::new() };
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        (serials, signatures): (Serials, Signatures),
+        zones: Vec<Written>,
+        dnssec: bool,
+    ) -> Result<Self, Error> {
+        let kept =
+            Kept { serials, signatures, dnssec, written: zones, published: BTreeMap::new(), contents: Vec::new() };
         let catalog = Self { shared, kept: Mutex::new(kept) };
         catalog.change(|_| {})?;
         Ok(catalog)
     }
 
-    /// Serves `zones` from now on.
+    /// Serves `zones` from now on, signed or not.
     ///
     /// # Errors
-    /// The serial numbers cannot be kept; what was served is served still.
-    pub(crate) fn replace(&self, zones: Vec<Written>) -> Result<(), Error> {
-        self.change(|kept| kept.written = zones)
+    /// Serial numbers or keys cannot be kept; what was served is served still.
+    pub(crate) fn replace(&self, zones: Vec<Written>, dnssec: bool) -> Result<(), Error> {
+        self.change(|kept| (kept.written, kept.dnssec) = (zones, dnssec))
+    }
+
+    /// Does what time has brought: signatures that are due, and the next step of keys.
+    ///
+    /// # Errors
+    /// Serial numbers or keys cannot be kept; what was served is served still.
+    pub(crate) fn tick(&self) -> Result<(), Error> {
+        let due = self.kept.lock().unwrap_or_else(PoisonError::into_inner).signatures.due();
+        if due.is_some_and(|due| due <= now()) { self.change(|_| {}) } else { Ok(()) }
+    }
+
+    /// What the parents of the signed zones are to be told.
+    pub(crate) fn delegations(&self) -> Vec<Delegation> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).signatures.delegations()
     }
 
     /// Says something of a name and type in place of what the zones do; an empty set says nothing any more. Returns whether
@@ -149,19 +173,16 @@ impl Catalog {
     /// Changes what there is, gives serial numbers, keeps them, and serves the result.
     fn change(&self, change: impl FnOnce(&mut Kept)) -> Result<(), Error> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let (written, published) = (kept.written.clone(), kept.published.clone());
+        let before = (kept.written.clone(), kept.published.clone(), kept.dnssec);
         change(&mut kept);
-        kept.serve(&self.shared).inspect_err(|_| {
-            (kept.written, kept.published) = (written, published);
-        })
+        kept.serve(&self.shared).inspect_err(|_| (kept.written, kept.published, kept.dnssec) = before)
     }
 }
 
 impl Kept {
     fn serve(&mut self, shared: &Shared) -> Result<(), Error> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
-        let mut given = BTreeMap::new();
-        let mut contents = Vec::new();
+        let now = now();
+        let (mut given, mut contents, mut zones) = (BTreeMap::new(), Vec::new(), Vec::new());
         for zone in &self.written {
             let mut content = zone.content.clone();
             for ((owner, rtype), set) in &self.published {
@@ -174,21 +195,32 @@ impl Kept {
                     content.put(owner.clone(), *rtype, set.clone());
                 }
             }
+            let is_signed = self.signatures.prepare(&mut content, self.dnssec, now)?;
+            let grows = is_signed && !self.signatures.are_fresh(content.apex(), now);
             let source = if zone.file.is_some() { Source::File } else { Source::Clock(now) };
-            let (serial, forgotten) = self.serials.next(&content, source);
+            let (serial, forgotten) = self.serials.next(&content, source, grows);
             if let Some(file) = zone.file.as_ref().filter(|_| forgotten) {
                 let (file, serial) = (file.display(), serial.serial);
                 tracing::warn!(%file, serial, "the zone changed, its serial number did not: raised here; raise it in the file");
             }
             content.renumber(serial.serial);
             given.insert(content.apex().to_string(), serial);
+            let signed = if is_signed { Some(&self.signatures.sign(&content, now)?.signed) } else { None };
+            zones.push(Arc::new(Zone::new(&content, signed)));
             contents.push(content);
         }
+        // No answer is given with a serial number that might be given again.
         self.serials.keep(given)?;
-        let zones = Zones::new(contents.iter().map(|content| Arc::new(Zone::new(content, None))).collect());
-        shared.metrics.show(&zones);
+        self.signatures.retain(|zone| contents.iter().any(|content| content.apex() == zone));
+        let zones = Zones::new(zones);
+        shared.metrics.show(&zones, self.signatures.expiries());
         shared.zones.store(Arc::new(zones));
         self.contents = contents;
         Ok(())
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }

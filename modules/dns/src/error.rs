@@ -70,6 +70,20 @@ pub enum Error {
         /// The name.
         apex: crate::Name,
     },
+    /// The keys of a zone cannot be read or written.
+    #[error(transparent)]
+    Keys(#[from] crate::dnssec::keys::Error),
+    /// A key cannot be made.
+    #[error("cannot make a key for {zone}: {source}")]
+    Key {
+        /// The zone.
+        zone: crate::Name,
+        /// Why not.
+        source: hickory_proto::dnssec::DnsSecError,
+    },
+    /// A zone cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] crate::dnssec::sign::Failed),
     /// The addresses of the machine are not known.
     #[error("cannot list the addresses of this machine: {0}")]
     Interfaces(io::Error),

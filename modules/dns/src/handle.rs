@@ -7,6 +7,7 @@ use crate::{
     content::{Content, Set},
     name::Name,
     rtype::Rtype,
+    signing::Delegation,
 };
 
 /// The way to the zones. Cheap to clone.
@@ -23,6 +24,11 @@ impl Handle {
         let data = texts.iter().map(|text| strings(text.as_bytes())).collect();
         let ttl = ttl.as_secs().min(u32::MAX.into()) as u32;
         self.0.publish(name.clone(), Rtype::TXT, Set { ttl, data })
+    }
+
+    /// What the parents of the signed zones are to be told.
+    pub fn delegations(&self) -> Vec<Delegation> {
+        self.0.delegations()
     }
 
     /// The zones that are served, with their records.

@@ -44,6 +44,7 @@ mod reply;
 mod rrset;
 mod rtype;
 mod serve;
+mod signing;
 mod state;
 mod tcp;
 mod text;
@@ -71,10 +72,12 @@ use tokio::{
 
 pub use config::{Config, Entry, Own};
 pub use content::{Content, Record, Set, Unfit};
+pub use dnssec::{key::Ds, rollover::Next};
 pub use error::Error;
 pub use handle::Handle;
 pub use name::{Name, NotAName};
 pub use rtype::Rtype;
+pub use signing::Delegation;
 pub use text::Wrong;
 
 use answer::Identity;
@@ -82,6 +85,7 @@ use catalog::Catalog;
 use cookie::Cookies;
 use listen::Listener;
 use serve::Shared;
+use signing::Signatures;
 
 /// How often it is looked whether zone files or the machine's addresses have changed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -115,7 +119,8 @@ impl Dns {
             connections: Arc::default(),
             connected: AtomicU64::default(),
         });
-        let catalog = Arc::new(Catalog::new(Arc::clone(&shared), serials, zones)?);
+        let kept = (serials, Signatures::new(&config.data.join("keys")));
+        let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, zones, config.dnssec)?);
         Ok(Self {
             config: Mutex::new(config.clone()),
             shared,
@@ -151,12 +156,12 @@ impl Module for Dns {
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
         let (zones, listeners) = (catalog::read(new)?, self.listeners(new)?);
-        let config = new.clone();
+        let (config, dnssec) = (new.clone(), new.dnssec);
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
             self.shared.identity.store(Arc::new(identity(&config, cookies)));
             *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-            if let Err(error) = self.apply(zones, listeners) {
+            if let Err(error) = self.apply(zones, dnssec, listeners) {
                 tracing::error!(%error, "the zones stay as they were");
             }
         }))
@@ -195,12 +200,18 @@ impl Dns {
             sleep(LOOK).await;
             let config = config();
             let now = catalog::Seen::of(&config);
-            if now == seen {
-                continue;
-            }
+            let is_same = now == seen;
             seen = now;
-            let follow = || self.apply(catalog::read(&config)?, self.listeners(&config)?);
+            let follow = || {
+                if is_same {
+                    self.catalog.tick()
+                } else {
+                    self.apply(catalog::read(&config)?, config.dnssec, self.listeners(&config)?)
+                }
+            };
             match follow() {
+                // Nothing new: what is wrong is wrong still.
+                Ok(()) if is_same => {}
                 Ok(()) => cx.ready(),
                 Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
             }
@@ -212,14 +223,14 @@ impl Dns {
         listen::listeners(&interfaces::concrete(&config.listen)?, self.threads, &self.listeners.borrow())
     }
 
-    fn apply(&self, zones: Vec<catalog::Written>, listeners: Vec<Arc<Listener>>) -> Result<(), Error> {
+    fn apply(&self, zones: Vec<catalog::Written>, dnssec: bool, listeners: Vec<Arc<Listener>>) -> Result<(), Error> {
         self.listeners.send_if_modified(|old| {
             let same =
                 old.len() == listeners.len() && old.iter().zip(&listeners).all(|(old, new)| Arc::ptr_eq(old, new));
             *old = listeners;
             !same
         });
-        self.catalog.replace(zones)
+        self.catalog.replace(zones, dnssec)
     }
 }
 

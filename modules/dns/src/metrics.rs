@@ -3,6 +3,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 
 use crate::{
     answer::Answered,
+    name::Name,
     reply::Rcode,
     rtype::Rtype,
     zone::{Zone, Zones},
@@ -48,6 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) seconds: Histogram,
     serial: IntGaugeVec,
     names: IntGaugeVec,
+    expire: IntGaugeVec,
     /// Connections that are open.
     pub(crate) connections: IntGauge,
     /// Connections that were closed for a newer one.
@@ -95,13 +97,22 @@ impl Metrics {
             seconds,
             serial: gauges("kube_dns_zone_serial", "Serial number of a zone.", &["zone"])?,
             names: gauges("kube_dns_zone_names", "Names in a zone, empty ones included.", &["zone"])?,
+            expire: gauges(
+                "kube_dns_signatures_expire_timestamp_seconds",
+                "When the first signature of a zone expires, in seconds since 1970.",
+                &["zone"],
+            )?,
             connections,
             displaced: one("kube_dns_displaced_total", "TCP connections that were closed because too many were open.")?,
         })
     }
 
-    /// Shows which zones are served.
-    pub(crate) fn show(&self, zones: &Zones) {
+    /// Shows which zones are served, and when the first signatures of those that are signed expire.
+    pub(crate) fn show<'a>(&self, zones: &Zones, expiries: impl Iterator<Item = (&'a Name, u32)>) {
+        self.expire.reset();
+        for (name, expires) in expiries {
+            self.expire.with_label_values(&[&name.to_string()]).set(expires.into());
+        }
         self.serial.reset();
         self.names.reset();
         for zone in zones.iter() {

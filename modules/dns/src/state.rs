@@ -74,9 +74,9 @@ impl Serials {
         Ok(Self { path, zones })
     }
 
-    /// The serial number that `content` gets: that of the last time if it is the same, a higher one if not. Says whether it is
-    /// higher than the zone file's, which its author forgot to raise.
-    pub(crate) fn next(&self, content: &Content, source: Source) -> (Given, bool) {
+    /// The serial number that `content` gets: that of the last time if it is the same and need not grow, a higher one if not. Says
+    /// whether the zone file has another content with a serial number that its author forgot to raise.
+    pub(crate) fn next(&self, content: &Content, source: Source, grows: bool) -> (Given, bool) {
         let digest = digest(content);
         let written = content.soa().map_or(0, |soa| soa.serial);
         let wanted = match source {
@@ -84,11 +84,14 @@ impl Serials {
             Source::File => written,
         };
         match self.zones.get(&content.apex().to_string()) {
-            Some(given) if given.digest == digest && (source != Source::File || !is_after(wanted, given.serial)) => {
+            Some(given)
+                if !grows && given.digest == digest && (source != Source::File || !is_after(wanted, given.serial)) =>
+            {
                 (given.clone(), false)
             }
             Some(given) if !is_after(wanted, given.serial) => {
-                (Given { serial: given.serial.wrapping_add(1), digest }, source == Source::File)
+                let forgotten = source == Source::File && given.digest != digest && !grows;
+                (Given { serial: given.serial.wrapping_add(1), digest }, forgotten)
             }
             Some(_) | None => (Given { serial: wanted, digest }, false),
         }
@@ -156,7 +159,7 @@ mod tests {
 
     fn kept(folder: &Path, content: &Content, source: Source) -> (u32, bool) {
         let mut serials = Serials::open(folder).unwrap();
-        let (given, forgotten) = serials.next(content, source);
+        let (given, forgotten) = serials.next(content, source, false);
         let serial = given.serial;
         serials.keep(BTreeMap::from([("kube.test.".to_owned(), given)])).unwrap();
         (serial, forgotten)

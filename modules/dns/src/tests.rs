@@ -188,3 +188,30 @@ async fn one_connection_has_many_queries_and_a_silent_one_costs_nobody() {
     tokio::task::spawn_blocking(asked).await.unwrap();
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_signed_zone_keeps_its_key_and_stays_signed_until_its_parent_lets_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let signed = Config { dnssec: true, ..config(folder.path()) };
+    let (mut running, address, dns) = serve(&signed).await;
+    assert_eq!(answers(address, "kube.test", Rtype::DNSKEY).await, 1);
+    assert!(answers(address, "kube.test", Rtype::RRSIG).await > 1);
+    let tag = |dns: &Dns| match &dns.handle().delegations()[..] {
+        // Nobody who asked before it was signed may be told of a key yet.
+        [Delegation { ds: None, next: Next::Time(_), .. }] => {
+            dns.handle().zones()[0].set(&"kube.test".parse().unwrap(), Rtype::DNSKEY).unwrap().data.clone()
+        }
+        delegations => panic!("{delegations:?}"),
+    };
+    let (key, first) = (tag(&dns), serial(&dns));
+    assert!(running.reload(Config { dnssec: false, ..signed.clone() }).is_ok());
+    assert_eq!(answers(address, "kube.test", Rtype::DNSKEY).await, 1);
+    assert!(serial(&dns) > first, "its parent is asked to let go");
+    running.stop().await;
+    let again = Dns::bind(&signed, &Registry::new()).unwrap();
+    assert_eq!(tag(&again), key);
+    let damaged = folder.path().join("dns/keys/kube.test.json");
+    fs::write(&damaged, "{}").unwrap();
+    let error = Dns::bind(&signed, &Registry::new()).err().unwrap().to_string();
+    assert!(error.contains("kube.test.json") && error.contains("bogus"), "{error}");
+}

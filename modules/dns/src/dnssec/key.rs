@@ -30,23 +30,23 @@ pub(crate) struct Key {
 
 /// What a parent is to be told about a key, in the words that registrars use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Ds {
+pub struct Ds {
     /// The name of the zone.
-    pub(crate) zone: String,
+    pub zone: String,
     /// The number by which the key is found.
-    pub(crate) key_tag: u16,
+    pub key_tag: u16,
     /// 13: ECDSAP256SHA256.
-    pub(crate) algorithm: u8,
+    pub algorithm: u8,
     /// 2: SHA-256.
-    pub(crate) digest_type: u8,
+    pub digest_type: u8,
     /// Hexadecimal.
-    pub(crate) digest: String,
+    pub digest: String,
     /// 257: KSK, or "key signing key".
-    pub(crate) flags: u16,
+    pub flags: u16,
     /// Always 3.
-    pub(crate) protocol: u8,
+    pub protocol: u8,
     /// Base 64.
-    pub(crate) public_key: String,
+    pub public_key: String,
 }
 
 impl Key {
@@ -161,7 +161,7 @@ impl fmt::Display for Ds {
 
 impl Ds {
     /// The key itself as a line of a zone file: some registrars make the digest themselves.
-    pub(crate) fn dnskey(&self) -> String {
+    pub fn dnskey(&self) -> String {
         let Self { zone, flags, protocol, algorithm, public_key, .. } = self;
         format!("{zone} IN DNSKEY {flags} {protocol} {algorithm} {public_key}")
     }

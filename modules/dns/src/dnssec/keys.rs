@@ -29,7 +29,7 @@ const LARGEST: u64 = 64 << 10;
 
 /// Why the keys of a zone could not be read or written. No secret is ever in it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// The file or its folder cannot be read.
     #[error("{}: {source}", path.display())]
     Read {

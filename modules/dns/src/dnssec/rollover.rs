@@ -110,7 +110,7 @@ pub(crate) struct Parent {
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub enum Next {
     /// Nothing.
     Nothing,
     /// Caches have to forget; until then, in seconds since 1970.

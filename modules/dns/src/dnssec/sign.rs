@@ -43,7 +43,7 @@ pub(crate) struct Signing {
 
 /// Why a zone could not be signed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
+pub enum Failed {
     /// There is no room for the hash of a name before it.
     #[error("{0} cannot be signed: names below it would be too long, and its name cannot have more than 222 octets")]
     LongName(Name),
