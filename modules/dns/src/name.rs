@@ -77,9 +77,23 @@ impl FromStr for Name {
     }
 }
 
+/// As zone files have it: [RFC 1035, section 5.1](https://www.rfc-editor.org/rfc/rfc1035#section-5.1).
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Text::from_slice(&self.0).map_err(|_| fmt::Error)?.fmt_with_dot())
+        if self.0.len() == 1 {
+            return f.write_str(".");
+        }
+        for label in suffixes(&self.0).map(label).take_while(|label| !label.is_empty()) {
+            for octet in label {
+                match octet {
+                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => write!(f, "\\{}", char::from(*octet))?,
+                    b'!'..=b'~' => write!(f, "{}", char::from(*octet))?,
+                    _ => write!(f, "\\{octet:03}")?,
+                }
+            }
+            f.write_str(".")?;
+        }
+        Ok(())
     }
 }
 
@@ -138,6 +152,7 @@ mod tests {
         assert_eq!(name("ab.c."), name("AB.C"));
         assert_eq!(name(".").wire(), b"\x00");
         assert_eq!(name(r"a\.b\065.c").to_string(), r"a\.ba.c.");
+        assert_eq!(name(r"\;\$\ \000.\*").to_string(), r"\;\$\032\000.*.");
         assert!("a..b".parse::<Name>().is_err());
     }
 

@@ -1,14 +1,26 @@
 //! Pure: zones as people write them: [RFC 1035, section 5](https://www.rfc-editor.org/rfc/rfc1035#section-5), without `$INCLUDE`.
+use std::fmt::Write;
+
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use domain::{
-    base::{Name as TextName, ToName, iana::Class, rdata::ComposeRecordData},
+    base::{
+        Name as TextName, ParseRecordData, ToName,
+        iana::{self, Class},
+        rdata::ComposeRecordData,
+        zonefile_fmt::{DisplayKind, ZonefileFmt},
+    },
+    dep::octseq::Parser,
+    rdata::ZoneRecordData,
     zonefile::inplace::{Entry, Zonefile},
 };
+use time::OffsetDateTime;
 
 use crate::{
     content::{Content, Record, Unfit},
     name::Name,
     rtype::Rtype,
+    zone::{self, Signed},
 };
 
 /// Why a text is not a zone.
@@ -92,4 +104,45 @@ fn located(message: &str) -> String {
         Some(format!("{line}: {reason}"))
     };
     read().unwrap_or_else(|| message.to_owned())
+}
+
+/// Writes a zone, with what signing adds to it, as [`read`] and other servers read it: one record a line, all names whole.
+pub(crate) fn write(content: &Content, signed: Option<&Signed>) -> String {
+    let mut out = String::new();
+    for Record { owner, rtype, ttl, data } in zone::records(content, signed) {
+        let data = presented(rtype, &data).unwrap_or_else(|| generic(&data));
+        let Ok(()) = writeln!(out, "{owner} {ttl} IN {rtype} {data}") else {
+            unreachable!("a string takes everything")
+        };
+    }
+    out
+}
+
+/// Record data as its type has it in text; none if it would not be read as the same.
+fn presented(rtype: Rtype, data: &[u8]) -> Option<String> {
+    let read = ZoneRecordData::parse_rdata(iana::Rtype::from_int(rtype.0), &mut Parser::from_ref(data)).ok()??;
+    let mut text = read.display_zonefile(DisplayKind::Simple).to_string();
+    if rtype == Rtype::RRSIG {
+        text = dated(&text)?;
+    }
+    let again = records(format!(". 0 {rtype} {text}").as_bytes(), None).ok()?;
+    matches!(&*again, [record] if *record.data == *data).then_some(text)
+}
+
+/// The text of an RRSIG record with dates in place of seconds, which NSD does not read:
+/// [RFC 4034, section 3.2](https://www.rfc-editor.org/rfc/rfc4034#section-3.2).
+fn dated(text: &str) -> Option<String> {
+    let mut words: Vec<String> = text.split(' ').map(ToOwned::to_owned).collect();
+    for seconds in words.get_mut(4..6)? {
+        let at = OffsetDateTime::from_unix_timestamp(seconds.parse().ok()?).ok()?;
+        let (year, month, day) = at.to_calendar_date();
+        let (hour, minute, second) = at.to_hms();
+        *seconds = format!("{year}{:02}{day:02}{hour:02}{minute:02}{second:02}", u8::from(month));
+    }
+    Some(words.join(" "))
+}
+
+/// Record data of any type: [RFC 3597, section 5](https://www.rfc-editor.org/rfc/rfc3597#section-5).
+fn generic(data: &[u8]) -> String {
+    format!("\\# {} {}", data.len(), HEXLOWER.encode(data))
 }

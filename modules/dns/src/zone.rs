@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::FixedState;
 
 use crate::{
-    content::{Content, Set},
-    denial::{Chain, Hash},
+    content::{Content, Record, Set},
+    denial::{Chain, Hash, label},
     name::{LONGEST, Name, parent, suffixes},
     rrset::Rrset,
     rtype::Rtype,
@@ -147,6 +147,28 @@ pub(crate) struct Signed {
     pub(crate) signatures: HashMap<(Name, Rtype), Vec<Box<[u8]>>>,
     /// The NSEC3 records: the hash in their owner, the record, its signatures.
     pub(crate) denials: Vec<Denial>,
+}
+
+/// All records of a zone, the SOA record first, signatures after what they sign.
+pub(crate) fn records(content: &Content, signed: Option<&Signed>) -> Vec<Record> {
+    let apex = content.apex();
+    let mut records = Vec::new();
+    let mut add = |owner: &Name, rtype, set: &Set, signatures: &[Box<[u8]>]| {
+        let signatures = signatures.iter().map(|data| (Rtype::RRSIG, data));
+        for (rtype, data) in set.data.iter().map(|data| (rtype, data)).chain(signatures) {
+            records.push(Record { owner: owner.clone(), rtype, ttl: set.ttl, data: data.clone() });
+        }
+    };
+    let is_soa = |(owner, rtype, _): &(&Name, Rtype, &Set)| *rtype == Rtype::SOA && *owner == apex;
+    for (owner, rtype, set) in content.sets().filter(is_soa).chain(content.sets().filter(|set| !is_soa(set))) {
+        let signatures = signed.and_then(|signed| signed.signatures.get(&(owner.clone(), rtype)));
+        add(owner, rtype, set, signatures.map_or(&[], |all| all));
+    }
+    for denial in signed.iter().flat_map(|signed| &signed.denials) {
+        let owner = apex.below(&label(&denial.hash)[1..]).expect("it was signed with that name");
+        add(&owner, Rtype::NSEC3, &denial.set, &denial.signatures);
+    }
+    records
 }
 
 /// An NSEC3 record.

@@ -5,6 +5,7 @@ mod disk;
 mod rolls;
 mod signatures;
 mod stages;
+mod tools;
 mod validator;
 
 use std::sync::Arc;

@@ -160,6 +160,7 @@ proptest! {
     ) {
         let signing = signed(content);
         check(&signing);
+        prop_assert_eq!(&text::read(text::write(&signing.content, None).as_bytes(), None).unwrap(), &signing.content);
         let validator = Validator::new(&signing.content, NOW);
         validator.verify_all(&signing.content, &signing.signed);
         let zones = zones(&signing);
