@@ -12,7 +12,7 @@
 //! moments. It is never without a path because
 //! - nobody is told to name a new key before everything that was served without it has left the caches, and
 //! - an old key stays, and signs, until every DS record from before the parent named the new one has left the caches.
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +119,20 @@ pub enum Next {
     Ds(Ds),
     /// The parent has to take the DS records away.
     NoDs,
+}
+
+/// What a person has to do.
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("there is nothing to do"),
+            Self::Time(_) => f.write_str("there is nothing to do: caches have to forget what was there before"),
+            Self::Ds(ds) => write!(f, "make this the only DS record of the zone at your registrar: {ds}"),
+            Self::NoDs => f.write_str(
+                "take all DS records of the zone away at your registrar: it stays signed until every cache has forgotten them",
+            ),
+        }
+    }
 }
 
 /// Why there is no other key now.
