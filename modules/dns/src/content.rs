@@ -81,6 +81,14 @@ pub enum Unfit {
         /// The zone.
         apex: Name,
     },
+    /// What it would mean is open: [RFC 4592, section 4](https://www.rfc-editor.org/rfc/rfc4592#section-4).
+    #[error("{owner}: a wildcard cannot have {rtype} records")]
+    Wildcard {
+        /// The name.
+        owner: Name,
+        /// The type.
+        rtype: Rtype,
+    },
     /// The data does not fit its type.
     #[error("{owner} {rtype}: the data is not what such a record has")]
     Data {
@@ -209,6 +217,10 @@ impl Content {
             }
             if rtype == Rtype::SOA && owner != apex {
                 problems.push(Unfit::SoaBelow { owner: owner.clone(), apex: apex.clone() });
+            }
+            // A validator would take the NS records of a wildcard for a cut, and refuse what comes from it.
+            if matches!(rtype, Rtype::NS | Rtype::DNAME) && owner.wire().starts_with(b"\x01*") && owner != apex {
+                problems.push(Unfit::Wildcard { owner: owner.clone(), rtype });
             }
             if rtype == Rtype::CNAME {
                 cnames.push(owner);

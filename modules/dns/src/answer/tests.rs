@@ -280,3 +280,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_wildcard_that_would_be_a_cut_or_rename_is_no_zone() {
+    for record in ["*.w NS ns.example.net.", "* DNAME other.example."] {
+        let text = format!("$ORIGIN example.\n$TTL 60\n@ SOA . . 1 1 1 1 1\n@ NS ns.example.net.\n{record}\n");
+        let wrong = text::read(text.as_bytes(), None).unwrap_err().to_string();
+        assert!(wrong.contains("a wildcard cannot have"), "{wrong}");
+    }
+}
