@@ -110,16 +110,25 @@ impl<'o> Reply<'o> {
     pub(crate) fn add_under(&mut self, section: Section, labels: &[u8], rrset: &Rrset) -> bool {
         let signatures = self.wants_dnssec && rrset.signatures.count() > 0;
         let sets = [Some(&rrset.records), signatures.then_some(&rrset.signatures)];
-        let length: usize = sets.iter().flatten().map(|records| records.len()).sum();
-        if self.is_truncated || self.out.len() + length + labels.len() > self.limit || self.out.len() > FARTHEST {
+        let sets = || sets.iter().copied().flatten();
+        let is_far = self.out.len() > FARTHEST;
+        let owners = if is_far { sets().map(|records| usize::from(records.count())).sum() } else { 1 };
+        let length: usize = sets().map(Records::len).sum();
+        if self.is_truncated || self.out.len() + length + owners * labels.len() > self.limit {
             return false;
         }
-        let owner = self.out.len() as u16;
+        let (near, far);
+        let owner: &[u8] = if is_far {
+            far = [labels, &pointer(self.apex)].concat();
+            &far
+        } else {
+            near = pointer(self.out.len() as u16);
+            &near
+        };
         self.out.extend_from_slice(labels);
         self.out.extend(pointer(self.apex));
-        for (place, records) in sets.into_iter().flatten().enumerate() {
-            let first = (place == 0).then_some(owner);
-            records.write(self.out, owner, self.apex, first.is_some());
+        for (place, records) in sets().enumerate() {
+            records.write(self.out, owner, self.apex, place == 0);
             self.counts[section as usize] += records.count();
         }
         true
@@ -158,7 +167,7 @@ impl<'o> Reply<'o> {
     }
 
     fn write(&mut self, section: Section, records: &Records, owner: u16) {
-        records.write(self.out, owner, self.apex, false);
+        records.write(self.out, &pointer(owner), self.apex, false);
         self.counts[section as usize] += records.count();
     }
 

@@ -79,13 +79,13 @@ impl Records {
         self.wire.len() + 2 * self.ends.len()
     }
 
-    /// Writes them with pointers to their owner and to the apex; the owner of the first may have been written already.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, owner: u16, apex: u16, mut has_owner: bool) {
+    /// Writes them with their owner, or a pointer to it, and pointers to the apex; the first owner may have been written already.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, owner: &[u8], apex: u16, mut has_owner: bool) {
         let (mut start, mut pointers) = (0, self.pointers.iter());
         let mut next = pointers.next();
         for end in &self.ends {
             if !has_owner {
-                out.extend(pointer(owner));
+                out.extend_from_slice(owner);
             }
             has_owner = false;
             let base = out.len();

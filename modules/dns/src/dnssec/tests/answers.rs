@@ -102,3 +102,16 @@ fn no_proof_is_there_twice_and_none_without_do() {
     answer(&zones, &Identity::default(), &client, &message, &mut out).unwrap();
     assert_eq!(read(&out).len(), 1);
 }
+
+#[test]
+fn proofs_stand_behind_an_answer_that_no_pointer_reaches_over() {
+    let mut content = content();
+    for number in 0..100 {
+        let data = [&[200, number][..], &[b'x'; 199]].concat();
+        content.add(Record { owner: name("*.large.example"), rtype: Rtype(16), ttl: 60, data: data.into() });
+    }
+    let signing = signed(content);
+    let message = ask(&zones(&signing), &name("any.large.example"), Rtype(16));
+    assert!(message.len() > 0x4000);
+    assert_eq!(Validator::new(&signing.content, NOW).judge(&message), Ok(Answer));
+}
