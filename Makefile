@@ -23,7 +23,7 @@ test: ## runs every test: units, modules, and the release binary from outside wi
 	@scripts/test
 
 bench: release $(PEERS) ## measures CPU beside nginx, the sync server of automerge-repo and samod, answers checked; about 15 minutes; ARGS="--help"
-	@scripts/install-test-tools curl openssl nginx wrk h2load
+	@scripts/install-test-tools curl openssl nginx wrk h2load nsd knotd dnsperf
 	cargo run --profile bench --locked --package kube-bench -- --page $(PAGE) $(ARGS)
 
 lint: apps ## checks formatting, clippy, documentation and dependencies, all without a warning
