@@ -225,7 +225,9 @@ impl<'z> Lookup<'z, '_, '_> {
                 }
                 _ if !is_exact => match node.get(Rtype::DNAME) {
                     Some(dname) => match self.rename(looked_for, stands_at, found, dname) {
-                        Ok(next) => next,
+                        // The alias that it made is what was asked for.
+                        Ok(_) if query.qtype == Rtype::CNAME => None,
+                        Ok(next) => Some(next),
                         Err(rcode) => return rcode,
                     },
                     None => match self.zone.wildcard(found, node) {
@@ -265,12 +267,9 @@ impl<'z> Lookup<'z, '_, '_> {
         let found = match qtype {
             // One of them is enough: RFC 8482, section 4.1.
             Rtype::ANY => node.rrsets.first(),
-            Rtype::RRSIG => {
+            Rtype::RRSIG if node.rrsets.iter().any(|rrset| rrset.signatures.count() > 0) => {
                 let signed = node.rrsets.iter().filter(|rrset| rrset.signatures.count() > 0);
-                let signed = signed.inspect(|rrset| self.reply.add_signatures(rrset, at)).count();
-                if signed == 0 {
-                    self.deny_type(name, wildcard_in);
-                }
+                signed.for_each(|rrset| self.reply.add_signatures(rrset, at));
                 return None;
             }
             _ => node.get(qtype).or(cname),
@@ -286,9 +285,10 @@ impl<'z> Lookup<'z, '_, '_> {
         if let Some(encloser) = wildcard_in {
             self.prove(next_closer(name, encloser));
         }
-        if rrset.rtype != Rtype::CNAME || matches!(qtype, Rtype::CNAME | Rtype::ANY) || self.reply.is_truncated {
+        if rrset.rtype != Rtype::CNAME || matches!(qtype, Rtype::CNAME | Rtype::ANY) {
             return None;
         }
+        // What does not fit has the code of the whole, so it goes on even then.
         // The target is the data of the record that was just written: owner, type, class, TTL, length.
         let target = rrset.target(self.zone.apex.wire());
         Some((target, (before + 12) as u16))
@@ -323,14 +323,11 @@ impl<'z> Lookup<'z, '_, '_> {
         }
     }
 
-    /// Follows a DNAME; none if the new name did not fit.
-    fn rename(
-        &mut self,
-        name: &[u8],
-        at: u16,
-        found: &[u8],
-        dname: &'z Rrset,
-    ) -> Result<Option<(Vec<u8>, u16)>, Rcode> {
+    /// Follows a DNAME.
+    ///
+    /// # Errors
+    /// The new name would be too long: [RFC 6672, section 2.2](https://www.rfc-editor.org/rfc/rfc6672#section-2.2).
+    fn rename(&mut self, name: &[u8], at: u16, found: &[u8], dname: &'z Rrset) -> Result<(Vec<u8>, u16), Rcode> {
         // The new name may be below it again.
         if !self.has_renamed(dname) {
             self.reply.add(Section::Answer, dname, self.reply.suffix(at, name.len(), found.len()));
@@ -338,11 +335,10 @@ impl<'z> Lookup<'z, '_, '_> {
         }
         let target = [&name[..name.len() - found.len()], &dname.target(self.zone.apex.wire())].concat();
         if target.len() > LONGEST {
-            // RFC 6672, section 2.2.
             return Err(Rcode::YxDomain);
         }
         let at = self.reply.add_alias(at, dname.ttl(), &target, self.zone.apex.wire());
-        Ok(at.map(|at| (target, at)))
+        Ok((target, at))
     }
 
     /// Whether it is a DNAME record that is in the answer already.

@@ -141,13 +141,13 @@ impl<'o> Reply<'o> {
         }
     }
 
-    /// Adds an alias that is made up, without a signature, and says where its target stands; none if it does not fit.
-    pub(crate) fn add_alias(&mut self, owner: u16, ttl: [u8; 4], target: &[u8], apex: &[u8]) -> Option<u16> {
+    /// Adds an alias that is made up, without a signature, and says where its target stands. What does not fit truncates.
+    pub(crate) fn add_alias(&mut self, owner: u16, ttl: [u8; 4], target: &[u8], apex: &[u8]) -> u16 {
         let labels = inside(target, apex);
         let length = labels.map_or(target.len(), |labels| labels.len() + 2);
         if self.is_truncated || self.out.len() + 12 + length > self.limit {
             self.is_truncated = true;
-            return None;
+            return owner;
         }
         self.out.extend(pointer(owner));
         self.out.extend(Rtype::CNAME.0.to_be_bytes());
@@ -163,7 +163,7 @@ impl<'o> Reply<'o> {
             None => self.out.extend_from_slice(target),
         }
         self.counts[Section::Answer as usize] += 1;
-        Some(at)
+        at
     }
 
     fn write(&mut self, section: Section, records: &Records, owner: u16) {

@@ -11,9 +11,13 @@ fn zones(records: &str) -> Zones {
 
 /// The rcode, and how many records there are in the answer, authority and additional sections.
 fn ask(zones: &Zones, name: &str, qtype: Rtype) -> (Rcode, [u8; 3]) {
+    ask_over(Transport::Stream, zones, name, qtype)
+}
+
+fn ask_over(transport: Transport, zones: &Zones, name: &str, qtype: Rtype) -> (Rcode, [u8; 3]) {
     let name: Name = name.parse().unwrap();
     let message = [&[0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], name.wire(), &qtype.0.to_be_bytes(), &[0, 1]].concat();
-    let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Stream, now: 0 };
+    let client = Client { address: [127, 0, 0, 1].into(), transport, now: 0 };
     let mut out = Vec::new();
     let answered = answer(zones, &Identity::default(), &client, &message, &mut out).unwrap();
     (answered.rcode, [out[7], out[9], out[11]])
@@ -53,4 +57,27 @@ fn what_is_below_a_cut_is_for_others_to_say_even_of_a_known_name() {
         assert_eq!(ask(&zones, "ns.sub.example", qtype), (Rcode::NoError, [0, 1, 1]));
     }
     assert_eq!(ask(&zones, "sub.example", Rtype::DS), (Rcode::NoError, [0, 1, 0]));
+}
+
+#[test]
+fn an_alias_that_a_dname_makes_is_what_was_asked_for() {
+    let zones = zones("moved DNAME gone.example.");
+    assert_eq!(ask(&zones, "any.moved.example", Rtype::CNAME), (Rcode::NoError, [2, 0, 0]));
+    assert_eq!(ask(&zones, "any.moved.example", Rtype::A), (Rcode::NxDomain, [2, 1, 0]));
+}
+
+#[test]
+fn signatures_of_an_alias_without_any_are_asked_of_its_target() {
+    let zones = zones("alias CNAME host\nhost A 192.0.2.1\nlost CNAME gone");
+    assert_eq!(ask(&zones, "alias.example", Rtype::RRSIG), (Rcode::NoError, [1, 1, 0]));
+    assert_eq!(ask(&zones, "lost.example", Rtype::RRSIG), (Rcode::NxDomain, [1, 1, 0]));
+}
+
+#[test]
+fn what_does_not_fit_has_the_code_of_the_whole() {
+    let labels = vec!["a".repeat(63); 3].join(".");
+    let zones = zones(&format!("moved DNAME {labels}"));
+    let name = format!("{}.moved.example", "b".repeat(40));
+    assert_eq!(ask_over(Transport::Udp, &zones, &name, Rtype::A), (Rcode::NxDomain, [1, 0, 0]));
+    assert_eq!(ask(&zones, &name, Rtype::A), (Rcode::NxDomain, [2, 1, 0]));
 }
