@@ -1,4 +1,6 @@
-//! Clients of a sync server: a quick one for the load, and one that does everything that a real one does.
+//! Clients of a sync server: a quick one for the load, and one that does everything that a real one does. What is drawn
+//! from a seed, and where a server may listen, for all tests.
+pub mod dice;
 pub mod history;
 pub mod wire;
 
@@ -6,7 +8,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Debug,
     future::poll_fn,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     process,
     sync::atomic::{AtomicU8, AtomicU16, Ordering},
     task::{Context, Poll, ready},
@@ -44,7 +46,10 @@ pub fn free_port() -> Result<u16> {
     let first = (process::id() % 10_000) as u16;
     (0..1000)
         .map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000))
-        .find(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok())
+        .find(|port| {
+            let address = (Ipv4Addr::UNSPECIFIED, *port);
+            TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+        })
         .context("no port is free")
 }
 

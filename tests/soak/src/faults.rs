@@ -1,5 +1,5 @@
 //! Pure: what can go wrong, and the order in which it does.
-use crate::dice::Dice;
+use kube_peer::dice::Dice;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

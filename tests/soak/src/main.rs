@@ -29,7 +29,6 @@
 #![expect(clippy::print_stdout, reason = "the report")]
 
 mod calm;
-mod dice;
 mod faults;
 mod ledger;
 mod people;
@@ -48,6 +47,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use kube_faults::{Dial, THE_LOG};
+use kube_peer::dice::Dice;
 use tempfile::TempDir;
 use tokio::{
     runtime,
@@ -56,7 +56,6 @@ use tokio::{
 };
 
 use crate::{
-    dice::Dice,
     faults::{Deck, Fault},
     ledger::Memory,
     people::{Person, World},

@@ -14,6 +14,7 @@ use automerge::{
 };
 use kube_peer::{
     Client,
+    dice::Dice,
     wire::{self, Frame},
 };
 use tokio::{
@@ -21,7 +22,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{dice::Dice, ledger::Ledger};
+use crate::ledger::Ledger;
 
 /// Changes and bytes after which nobody writes a document any more.
 const LONG: usize = 400;

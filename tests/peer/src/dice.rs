@@ -2,15 +2,16 @@
 
 /// [splitmix64](https://prng.di.unimi.it/splitmix64.c).
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Dice of the sequence of `seed`.
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Dice of another sequence.
-    pub(crate) fn split(&mut self) -> Self {
+    pub fn split(&mut self) -> Self {
         Self(self.next())
     }
 
@@ -22,26 +23,32 @@ impl Dice {
     }
 
     /// A number below `sides`.
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+    pub fn roll(&mut self, sides: u64) -> u64 {
         self.next() % sides.max(1)
     }
 
     /// An index into something of that length.
-    pub(crate) fn index(&mut self, length: usize) -> usize {
+    pub fn index(&mut self, length: usize) -> usize {
         self.roll(length as u64) as usize
     }
 
     /// A number from `least` to `most`, both included.
-    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.roll(most - least + 1)
     }
 
     /// True once in so many times.
-    pub(crate) fn one_in(&mut self, times: u64) -> bool {
+    pub fn one_in(&mut self, times: u64) -> bool {
         self.roll(times) == 0
     }
 
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    /// One of some items; they are not empty.
+    pub fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.index(items.len())]
+    }
+
+    /// Puts items into another order.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.index(last + 1));
         }
