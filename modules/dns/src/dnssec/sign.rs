@@ -25,7 +25,7 @@ const BACKDATED: u32 = 60 * 60;
 /// Signatures fall due at up to this part of their lifetime before its half: not all at once.
 const SPREAD: u32 = 8;
 /// They fall due at whole multiples of this part of their lifetime: not each at a time of its own.
-const STEPS: u32 = 256;
+const STEPS: u32 = 128;
 /// How the chain is made, in NSEC3 and NSEC3PARAM records: SHA-1, no flags, one round, no salt.
 pub(crate) const PARAMETERS: [u8; 5] = [1, 0, 0, 0, 0];
 
@@ -196,20 +196,20 @@ struct Signer<'a> {
 impl<'a> Signer<'a> {
     /// The data of the RRSIG records of a set, one of each key: what of `kept` is still good, the others new.
     fn sign(&mut self, owner: &Name, rtype: Rtype, set: &Set, kept: &[Box<[u8]>]) -> Result<Vec<Box<[u8]>>, Failed> {
-        let early = self.early(owner, rtype);
+        let seed = FixedState::default().hash_one((owner, rtype));
         let mut made = Vec::with_capacity(self.keys.len());
         for key in self.keys {
             let was_there = self.before.is_some_and(|before| before.keys.contains(key));
             let mut good = kept.iter().filter(|data| {
                 let head = Head::read(data);
-                head.tag == key.tag() && head.inception <= self.now && self.now < self.due(&head, early)
+                head.tag == key.tag() && head.inception <= self.now && self.now < self.due(&head, seed)
             });
             let data = match good.next().filter(|_| was_there) {
                 Some(data) => data.clone(),
                 None => self.make(key, owner, rtype, set)?,
             };
             let head = Head::read(&data);
-            self.refresh = self.refresh.min(self.due(&head, early));
+            self.refresh = self.refresh.min(self.due(&head, seed));
             self.expires = self.expires.min(head.expiration);
             made.push(data);
         }
@@ -251,14 +251,10 @@ impl<'a> Signer<'a> {
         kept.map_or(&[], |denial| &denial.signatures)
     }
 
-    /// How long before half of its lifetime a set is signed again, in seconds.
-    fn early(&self, owner: &Name, rtype: Rtype) -> u32 {
-        let hash = FixedState::default().hash_one((owner, rtype));
-        (hash % u64::from((self.lifetime / SPREAD).max(1))) as u32
-    }
-
-    /// When a signature is to be replaced.
-    fn due(&self, head: &Head, early: u32) -> u32 {
+    /// When a signature is to be replaced: some time before half of its lifetime, another one each time.
+    fn due(&self, head: &Head, seed: u64) -> u32 {
+        let hash = FixedState::default().hash_one((seed, head.expiration));
+        let early = (hash % u64::from((self.lifetime / SPREAD).max(1))) as u32;
         let due = head.expiration.saturating_sub(self.lifetime / 2 + early);
         due - due % (self.lifetime / STEPS).max(1)
     }
