@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     config::{self, Environment, Loaded, Unusable},
-    docs, init, new,
+    dns, docs, init, new,
     outcome::Outcome,
     run, terminal, token,
 };
@@ -59,6 +59,9 @@ enum Command {
     /// Make, list and revoke tokens: what lets programs and people in
     #[command(subcommand)]
     Token(token::Command),
+    /// List the zones and records that are served, and what a registrar is to be told
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// List the documents that are synced here, and look after them
     Docs(docs::Docs),
     /// Hold a fire drill: make one module of the running KUBE panic, and see it heal
@@ -103,6 +106,7 @@ impl Cli {
             },
             Command::Status { json } => status(&socket(file.as_deref(), &environment), json).await,
             Command::Token(command) => token::execute(command, &socket(file.as_deref(), &environment)).await,
+            Command::Dns(command) => dns::execute(command, &socket(file.as_deref(), &environment)).await,
             Command::Docs(docs) => return docs::execute(docs, &socket(file.as_deref(), &environment)).await,
             Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,
         };

@@ -23,6 +23,7 @@
 pub mod cli;
 pub mod config;
 mod control;
+mod dns;
 mod docs;
 mod init;
 mod new;

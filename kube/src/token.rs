@@ -140,12 +140,5 @@ fn table(tokens: &[TokenStatus]) -> String {
             token.label.clone().unwrap_or_default(),
         ]
     };
-    let rows: Vec<_> = std::iter::once(head).chain(tokens.iter().map(row)).collect();
-    let widths: [usize; 8] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
-    let line = |row: &[String; 8]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    terminal::columns(std::iter::once(head).chain(tokens.iter().map(row)))
 }

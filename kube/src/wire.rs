@@ -1,5 +1,6 @@
 //! The only file that knows two modules at once, with those beneath it.
 mod documents;
+mod zones;
 
 use std::{
     fs, io,
@@ -24,6 +25,7 @@ use tls::Tls;
 use tokens::Tokens;
 use tokio::sync::{mpsc, watch};
 
+use self::zones::Zones;
 use crate::{
     config::Config,
     control::{Control, Request},
@@ -74,7 +76,9 @@ pub(crate) async fn wire(
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
     let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites(), echo.handle()));
     let archive = Arc::new(documents::Archive(echo.handle()));
-    let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, &registry).context("admin")?;
+    let zones = Arc::new(Zones(dns.handle()));
+    let admin =
+        Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, zones, &registry).context("admin")?;
     // Last, because it takes the registry: whatever is measured is registered by now.
     let metrics = Arc::new(Metrics::bind(&config.metrics, registry, appliance.board(), build()).context("metrics")?);
     lead_to(&config.admin.socket, &socket(&config)).context("admin")?;

@@ -11,6 +11,9 @@
 //! | `GET /v1/tokens` | every [`TokenStatus`], oldest first |
 //! | `POST /v1/tokens` with a [`TokenOrder`] | a [`NewToken`]; 422 when it cannot be made |
 //! | `DELETE /v1/tokens/{id}` | the [`TokenStatus`] that was; 404 when there is no such token |
+//! | `GET /v1/zones` | every [`ZoneStatus`] |
+//! | `GET /v1/zones/{zone}` | every [`RecordStatus`] of the zone, without what signing adds |
+//! | `GET /v1/zones/{zone}/file` | the zone as a zone file, signatures included |
 //! | `GET /v1/documents` with a [`PageOrder`] as query | a [`Page`] |
 //! | `GET /v1/documents/{id}` | every [`DocumentStatus`] of that id: one a space |
 //! | `GET /v1/documents/{space}/{id}`, or `POST` with an [`At`] | what the document holds, or held, as JSON |
@@ -38,9 +41,10 @@
 //! Nothing yet: the socket's place follows from the environment and `data` ([`socket_path`]).
 //!
 //! # What it deliberately does not do
-//! It listens on no network. It knows no module: what it may ask are the ports [`Control`], [`Tokens`] and [`Documents`].
+//! It listens on no network. It knows no module: what it may ask are the ports [`Control`], [`Tokens`], [`Documents`] and [`Zones`].
 mod client;
 mod config;
+mod dns;
 mod documents;
 mod error;
 mod metrics;
@@ -67,6 +71,7 @@ use tokio::{
 
 pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
+pub use dns::{DsStatus, RecordStatus, SigningStatus, ZoneStatus, Zones};
 pub use documents::{
     At, ChangeStatus, DocumentName, DocumentStatus, Documents, Findings, HistoryPage, ImportOrder, Imported,
     LONGEST_FILE, Page, PageOrder, Refusal,
@@ -101,12 +106,13 @@ impl Admin {
         control: Arc<dyn Control>,
         tokens: Arc<dyn Tokens>,
         documents: Arc<dyn Documents>,
+        zones: Arc<dyn Zones>,
         registry: &Registry,
     ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         Ok(Self {
             socket: Socket::bind(&config.socket)?,
-            router: routes::router(control, tokens, documents, metrics.clone()),
+            router: routes::router(control, tokens, documents, zones, metrics.clone()),
             metrics,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         })

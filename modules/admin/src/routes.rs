@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     Control,
+    dns::{self, Zones},
     documents::{self, Documents},
     metrics::Metrics,
     tokens::{self, Tokens},
@@ -24,6 +25,7 @@ pub(crate) fn router(
     control: Reins,
     tokens: Arc<dyn Tokens>,
     documents: Arc<dyn Documents>,
+    zones: Arc<dyn Zones>,
     metrics: Metrics,
 ) -> Router {
     Router::new()
@@ -33,6 +35,7 @@ pub(crate) fn router(
         .with_state(control)
         .merge(tokens::routes(tokens))
         .merge(documents::routes(documents))
+        .merge(dns::routes(zones))
         .fallback(async || {
             error(StatusCode::NOT_FOUND, "this KUBE does not know that request: is it an older version?")
         })

@@ -124,6 +124,18 @@ impl Documents for Puppet {
     }
 }
 
+/// Has one zone, `kube.test.`.
+impl Zones for Puppet {
+    fn list(&self) -> Vec<ZoneStatus> {
+        vec![ZoneStatus { name: "kube.test.".to_owned(), serial: 7, records: 1, signing: None }]
+    }
+
+    fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {
+        let more = if with_signatures { "kube.test. 60 IN RRSIG TXT 13\n" } else { "" };
+        (zone == "kube.test.").then(|| format!("kube.test. 60 IN TXT \"some words\"\n{more}"))
+    }
+}
+
 fn known(name: &DocumentName) -> Result<(), Refusal> {
     let is_known = (name.space.as_str(), name.id.as_str()) == ("team", "abc");
     if is_known { Ok(()) } else { Err(Refusal::NotFound(format!("no document {}", name.id))) }
@@ -138,7 +150,7 @@ fn config(folder: &Path) -> Config {
 }
 
 fn bind(config: &Config) -> Result<Admin, Error> {
-    Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), Arc::new(Puppet), &Registry::new())
+    Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), Arc::new(Puppet), Arc::new(Puppet), &Registry::new())
 }
 
 async fn serve(admin: Admin, config: &Config) -> Running<Config> {
@@ -153,7 +165,9 @@ async fn serve(admin: Admin, config: &Config) -> Running<Config> {
 async fn passes_the_battery() {
     let folder = tempfile::tempdir().unwrap();
     let puppet = || Arc::new(Puppet);
-    let bind = async |config: &Config, registry: &Registry| Admin::bind(config, puppet(), puppet(), puppet(), registry);
+    let bind = async |config: &Config, registry: &Registry| {
+        Admin::bind(config, puppet(), puppet(), puppet(), puppet(), registry)
+    };
     testing::battery(config(folder.path()), bind).await;
 }
 
@@ -338,4 +352,25 @@ async fn junk_and_strangers_harm_nobody() {
     assert_eq!(client.get::<Status>("/v1/status").await.unwrap().version, "1.2.3");
     assert!(running.stop().await);
     assert_eq!(broken.get(), 1);
+}
+
+#[tokio::test]
+async fn zones_are_listed_record_by_record_and_written_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let running = serve(bind(&config).unwrap(), &config).await;
+    let client = Client::connect(&config.socket).await.unwrap();
+    assert_eq!(client.get::<Vec<ZoneStatus>>("/v1/zones").await.unwrap()[0].serial, 7);
+    let records: Vec<RecordStatus> = client.get("/v1/zones/kube.test.").await.unwrap();
+    let [record] = &records[..] else { panic!("{records:?}") };
+    assert_eq!(
+        (&*record.name, record.ttl, &*record.rtype, &*record.value),
+        ("kube.test.", 60, "TXT", "\"some words\"")
+    );
+    let mut file = Vec::new();
+    client.copy("/v1/zones/kube.test./file", &mut file).await.unwrap();
+    assert_eq!(file.iter().filter(|octet| **octet == b'\n').count(), 2);
+    let unknown = client.get::<Vec<RecordStatus>>("/v1/zones/other.").await.unwrap_err();
+    assert!(unknown.to_string().contains("there is no zone"), "{unknown}");
+    running.stop().await;
 }

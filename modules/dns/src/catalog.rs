@@ -165,6 +165,13 @@ impl Catalog {
         Ok(is_served)
     }
 
+    /// A zone as a zone file, with what signing adds to it or without; none if it is not served.
+    pub(crate) fn text(&self, zone: &Name, with_signatures: bool) -> Option<String> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = kept.contents.iter().find(|content| content.apex() == zone)?;
+        Some(text::write(content, kept.signatures.signed(zone).filter(|_| with_signatures)))
+    }
+
     /// All zones as they are served.
     pub(crate) fn contents(&self) -> Vec<Content> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).contents.clone()

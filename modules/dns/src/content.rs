@@ -179,6 +179,11 @@ impl Content {
         self.sets.iter().map(|((owner, rtype), set)| (owner, *rtype, set))
     }
 
+    /// The serial number.
+    pub fn serial(&self) -> u32 {
+        self.soa().map_or(0, |soa| soa.serial)
+    }
+
     /// What the SOA record says.
     pub(crate) fn soa(&self) -> Option<Soa> {
         Soa::read(self.set(&self.apex, Rtype::SOA)?.data.first()?)

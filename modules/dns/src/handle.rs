@@ -31,6 +31,11 @@ impl Handle {
         self.0.delegations()
     }
 
+    /// A zone as a zone file, one record a line, with what signing adds to it or without; none if it is not served.
+    pub fn text(&self, zone: &Name, with_signatures: bool) -> Option<String> {
+        self.0.text(zone, with_signatures)
+    }
+
     /// The zones that are served, with their records.
     pub fn zones(&self) -> Vec<Content> {
         self.0.contents()

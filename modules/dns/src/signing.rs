@@ -15,6 +15,7 @@ use crate::{
         sign::{Signing, sign},
     },
     name::Name,
+    zone::Signed,
 };
 
 /// How long signatures are good, in seconds; they are made anew after half of it.
@@ -22,10 +23,10 @@ const LIFETIME: u32 = 14 * 24 * 60 * 60;
 /// The zones that have keys.
 pub(crate) struct Signatures {
     folder: PathBuf,
-    zones: BTreeMap<Name, Signed>,
+    zones: BTreeMap<Name, Keyed>,
 }
 
-struct Signed {
+struct Keyed {
     keyset: Keyset,
     signing: Option<Signing>,
 }
@@ -56,7 +57,7 @@ impl Signatures {
         let apex = content.apex().clone();
         if !self.zones.contains_key(&apex) {
             let keyset = keys::read(&self.folder, &apex)?.unwrap_or_else(|| Keyset::new(apex.clone()));
-            self.zones.insert(apex.clone(), Signed { keyset, signing: None });
+            self.zones.insert(apex.clone(), Keyed { keyset, signing: None });
         }
         let zone = self.zones.get_mut(&apex).expect("there by now");
         let before = zone.keyset.clone();
@@ -102,6 +103,12 @@ impl Signatures {
         Ok(zone.signing.insert(signing))
     }
 
+    /// What signing adds to a zone, if it is signed.
+    pub(crate) fn signed(&self, zone: &Name) -> Option<&Signed> {
+        let zone = self.zones.get(zone).filter(|zone| !zone.keyset.keys.is_empty())?;
+        zone.signing.as_ref().map(|signing| &signing.signed)
+    }
+
     /// Forgets zones that are not served any more; their keys stay on disk.
     pub(crate) fn retain(&mut self, is_served: impl Fn(&Name) -> bool) {
         self.zones.retain(|zone, _| is_served(zone));
@@ -109,7 +116,7 @@ impl Signatures {
 
     /// When something is to be done next, in seconds since 1970.
     pub(crate) fn due(&self) -> Option<u32> {
-        let due = |zone: &Signed| {
+        let due = |zone: &Keyed| {
             let step = match zone.keyset.next() {
                 Next::Time(time) => Some(time),
                 Next::Nothing | Next::Ds(_) | Next::NoDs => None,
@@ -127,7 +134,7 @@ impl Signatures {
     /// What the parents of the signed zones are to be told.
     pub(crate) fn delegations(&self) -> Vec<Delegation> {
         let signed = self.zones.iter().filter(|(_, zone)| !zone.keyset.keys.is_empty());
-        let delegation = |(name, zone): (&Name, &Signed)| Delegation {
+        let delegation = |(name, zone): (&Name, &Keyed)| Delegation {
             zone: name.clone(),
             ds: zone.keyset.ds(),
             next: zone.keyset.next(),

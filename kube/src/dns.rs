@@ -1,0 +1,125 @@
+//! `kube dns`: the zones of a running KUBE.
+use std::{io, path::Path};
+
+use admin::{Client, RecordStatus, ZoneStatus};
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use crate::{docs::minute, terminal};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the zones
+    Zones {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the records of a zone, without what signing adds
+    Records {
+        /// The zone [default: the domain of this KUBE]
+        zone: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a zone as a zone file that any name server reads, signatures included
+    Export {
+        /// The zone [default: the domain of this KUBE]
+        zone: Option<String>,
+    },
+    /// Say what to enter at the registrar so that the world trusts the signatures (DNSSEC)
+    Ds {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) async fn execute(command: Command, socket: &Path) -> anyhow::Result<()> {
+    let client = Client::connect(socket).await?;
+    let zones: Vec<ZoneStatus> = client.get("/v1/zones").await?;
+    match command {
+        Command::Zones { json: true } => terminal::say(serde_json::to_string_pretty(&zones)?),
+        Command::Zones { json: false } => terminal::say(table(&zones)),
+        Command::Records { zone, json } => {
+            let records: Vec<RecordStatus> = client.get(&format!("/v1/zones/{}", wanted(zone, &zones)?)).await?;
+            if json {
+                terminal::say(serde_json::to_string_pretty(&records)?);
+            } else {
+                terminal::say(lines(&records));
+            }
+        }
+        Command::Export { zone } => {
+            client.copy(&format!("/v1/zones/{}/file", wanted(zone, &zones)?), &mut io::stdout()).await?;
+        }
+        Command::Ds { json } => ds(&zones, json)?,
+    }
+    Ok(())
+}
+
+/// The zone that is meant, as a part of a path.
+fn wanted(zone: Option<String>, zones: &[ZoneStatus]) -> anyhow::Result<String> {
+    let zone = match zone {
+        Some(zone) => zone,
+        None => zones.first().context("no zone is served: see [dns] in the config")?.name.clone(),
+    };
+    let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._".contains(&octet);
+    // Anything else would be another path.
+    anyhow::ensure!(zone.bytes().all(is_plain), "{zone:?} is not the name of a zone: `kube dns zones` lists them");
+    Ok(zone)
+}
+
+/// `kube dns zones` for people.
+fn table(zones: &[ZoneStatus]) -> String {
+    if zones.is_empty() {
+        return "no zone is served: see [dns] in the config".to_owned();
+    }
+    let row = |zone: &ZoneStatus| {
+        let signing = zone
+            .signing
+            .as_ref()
+            .map_or_else(|| "not signed".to_owned(), |signing| format!("signed; {}", signing.next));
+        [zone.name.clone(), zone.serial.to_string(), zone.records.to_string(), signing]
+    };
+    let head = ["ZONE", "SERIAL", "RECORDS", "DNSSEC"].map(str::to_owned);
+    terminal::columns(std::iter::once(head).chain(zones.iter().map(row)))
+}
+
+/// `kube dns records` for people.
+fn lines(records: &[RecordStatus]) -> String {
+    let row = |record: &RecordStatus| {
+        [record.name.clone(), record.ttl.to_string(), record.rtype.clone(), record.value.clone()]
+    };
+    terminal::columns(records.iter().map(row))
+}
+
+fn ds(zones: &[ZoneStatus], json: bool) -> anyhow::Result<()> {
+    let signed: Vec<_> = zones.iter().filter(|zone| zone.signing.is_some()).collect();
+    if json {
+        terminal::say(serde_json::to_string_pretty(&signed)?);
+        return Ok(());
+    }
+    anyhow::ensure!(!signed.is_empty(), "no zone is signed: set `dnssec = true` under [dns] in the config");
+    for (zone, signing) in signed.iter().filter_map(|zone| Some((zone, zone.signing.as_ref()?))) {
+        terminal::say(format!("{}: {}", zone.name, signing.next));
+        if let Some(at) = signing.at {
+            terminal::say(format!("  until      {}", minute(at.into())));
+        }
+        let Some(ds) = &signing.ds else { continue };
+        terminal::say(format!(
+            "  DS record  {}\n  in parts   key tag {}, algorithm {} (ECDSA P-256 SHA-256), digest type {} (SHA-256)\n             \
+             digest {}\n  or the key flags {} (KSK), protocol {}, algorithm {}\n             public key {}",
+            ds.record,
+            ds.key_tag,
+            ds.algorithm,
+            ds.digest_type,
+            ds.digest,
+            ds.flags,
+            ds.protocol,
+            ds.algorithm,
+            ds.public_key
+        ));
+    }
+    Ok(())
+}

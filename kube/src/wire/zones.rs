@@ -1,0 +1,42 @@
+//! The zones, for the admin API.
+
+/// Where zones are served.
+pub(super) struct Zones(pub(super) dns::Handle);
+
+impl admin::Zones for Zones {
+    fn list(&self) -> Vec<admin::ZoneStatus> {
+        let delegations = self.0.delegations();
+        let status = |zone: dns::Content| {
+            let delegation = delegations.iter().find(|delegation| delegation.zone == *zone.apex());
+            admin::ZoneStatus {
+                name: zone.apex().to_string(),
+                serial: zone.serial(),
+                records: zone.sets().map(|(.., set)| set.data.len() as u64).sum(),
+                signing: delegation.map(signing),
+            }
+        };
+        self.0.zones().into_iter().map(status).collect()
+    }
+
+    fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {
+        self.0.text(&zone.parse().ok()?, with_signatures)
+    }
+}
+
+fn signing(delegation: &dns::Delegation) -> admin::SigningStatus {
+    let ds = delegation.ds.as_ref().map(|ds| admin::DsStatus {
+        key_tag: ds.key_tag,
+        algorithm: ds.algorithm,
+        digest_type: ds.digest_type,
+        digest: ds.digest.clone(),
+        flags: ds.flags,
+        protocol: ds.protocol,
+        public_key: ds.public_key.clone(),
+        record: ds.to_string(),
+    });
+    let at = match delegation.next {
+        dns::Next::Time(at) => Some(at),
+        dns::Next::Nothing | dns::Next::Ds(_) | dns::Next::NoDs => None,
+    };
+    admin::SigningStatus { ds, next: delegation.next.to_string(), at }
+}

@@ -1,0 +1,116 @@
+//! Zones over the socket: how they look, who serves them, and the routes.
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::routes::error;
+
+/// Whoever serves the zones implements it.
+pub trait Zones: Send + Sync + 'static {
+    /// Every zone.
+    fn list(&self) -> Vec<ZoneStatus>;
+
+    /// A zone as a zone file, one record a line, with what signing adds to it or without; `None` when there is no such zone.
+    fn text(&self, zone: &str, with_signatures: bool) -> Option<String>;
+}
+
+/// A zone that is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneStatus {
+    /// Its name, with a dot at its end.
+    pub name: String,
+    /// The serial number.
+    pub serial: u32,
+    /// How many records it has, without those that signing adds.
+    pub records: u64,
+    /// How it is signed; none if it is not.
+    pub signing: Option<SigningStatus>,
+}
+
+/// How a zone is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningStatus {
+    /// What the parent is to say of the zone; none while it is to say nothing.
+    pub ds: Option<DsStatus>,
+    /// What comes next, in words.
+    pub next: String,
+    /// When that is, in seconds since 1970 (UTC), if it is a matter of time.
+    pub at: Option<u32>,
+}
+
+/// What a registrar asks for: the DS record, in parts and whole, or the key itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DsStatus {
+    /// The number by which the key is found.
+    pub key_tag: u16,
+    /// 13: ECDSAP256SHA256.
+    pub algorithm: u8,
+    /// 2: SHA-256.
+    pub digest_type: u8,
+    /// Hexadecimal.
+    pub digest: String,
+    /// 257: KSK.
+    pub flags: u16,
+    /// Always 3.
+    pub protocol: u8,
+    /// Base 64.
+    pub public_key: String,
+    /// The DS record as a line of a zone file.
+    pub record: String,
+}
+
+/// A record as people write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordStatus {
+    /// Whose it is, with a dot at its end.
+    pub name: String,
+    /// How long others may keep it, in seconds.
+    pub ttl: u32,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// What it says, as in a zone file.
+    pub value: String,
+}
+
+impl RecordStatus {
+    /// Reads a line of [`Zones::text`]; none if it is none.
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.splitn(5, ' ');
+        let (name, ttl) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+        let (rtype, value) = (words.nth(1)?.to_owned(), words.next()?.to_owned());
+        Some(Self { name, ttl, rtype, value })
+    }
+}
+
+type Served = Arc<dyn Zones>;
+
+pub(crate) fn routes(zones: Served) -> Router {
+    Router::new()
+        .route("/v1/zones", get(async |State(zones): State<Served>| Json(zones.list())))
+        .route("/v1/zones/{zone}", get(records))
+        .route("/v1/zones/{zone}/file", get(file))
+        .with_state(zones)
+}
+
+async fn records(State(zones): State<Served>, Path(zone): Path<String>) -> Response {
+    match zones.text(&zone, false) {
+        Some(text) => Json(text.lines().filter_map(RecordStatus::read).collect::<Vec<_>>()).into_response(),
+        None => unknown(&zone),
+    }
+}
+
+async fn file(State(zones): State<Served>, Path(zone): Path<String>) -> Response {
+    zones.text(&zone, true).map_or_else(|| unknown(&zone), IntoResponse::into_response)
+}
+
+fn unknown(zone: &str) -> Response {
+    error(StatusCode::NOT_FOUND, &format!("there is no zone {zone:?}: `kube dns zones` lists them"))
+}
