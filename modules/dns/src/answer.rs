@@ -13,6 +13,7 @@ use crate::{
     reply::{OPT, Rcode, Reply, Section},
     rrset::{IN, Rrset},
     rtype::Rtype,
+    transfer::Prefix,
     zone::{Node, Place, Zone, Zones, wildcard},
 };
 
@@ -68,6 +69,8 @@ pub(crate) struct Identity {
     pub(crate) cookies: Cookies,
     /// Answers of a kind that a network gets over UDP in a second; 0 is no limit.
     pub(crate) rate_limit: u32,
+    /// Who may have whole zones.
+    pub(crate) transfer: Vec<Prefix>,
 }
 
 /// Who asks, how, and when (in seconds since 1970).

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     Error,
     config::Config,
-    content::{Content, Set},
+    content::{Content, Record, Set},
     interfaces,
     name::Name,
     own,
@@ -21,7 +21,7 @@ use crate::{
     signing::{Delegation, Signatures},
     state::{Serials, Source},
     text,
-    zone::{Zone, Zones},
+    zone::{self, Zone, Zones},
 };
 
 /// Largest zone file: more than a million names need.
@@ -170,6 +170,13 @@ impl Catalog {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let content = kept.contents.iter().find(|content| content.apex() == zone)?;
         Some(text::write(content, kept.signatures.signed(zone).filter(|_| with_signatures)))
+    }
+
+    /// All records of a zone, with what signing adds to it, the SOA record first; none if it is not served.
+    pub(crate) fn records(&self, zone: &[u8]) -> Option<Vec<Record>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = kept.contents.iter().find(|content| content.apex().wire() == zone)?;
+        Some(zone::records(content, kept.signatures.signed(content.apex())))
     }
 
     /// All zones as they are served.

@@ -6,6 +6,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::Prefix;
+
 /// What a person can set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -16,8 +18,8 @@ pub struct Config {
     pub zones: Vec<PathBuf>,
     /// Records in the KUBE's own zone besides those that follow from the config.
     pub records: Vec<Entry>,
-    /// Who may transfer zones: addresses, prefixes, TSIG key names.
-    pub transfer: Vec<String>,
+    /// Who may transfer zones: addresses and prefixes.
+    pub transfer: Vec<Prefix>,
     /// Whether zones are signed.
     pub dnssec: bool,
     /// What this server is called to those who ask which of several it is: NSID.

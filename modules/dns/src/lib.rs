@@ -48,6 +48,7 @@ mod signing;
 mod state;
 mod tcp;
 mod text;
+mod transfer;
 mod udp;
 mod zone;
 
@@ -79,6 +80,7 @@ pub use name::{Name, NotAName};
 pub use rtype::Rtype;
 pub use signing::Delegation;
 pub use text::Wrong;
+pub use transfer::Prefix;
 
 use answer::Identity;
 use catalog::Catalog;
@@ -180,7 +182,8 @@ impl Dns {
                 accepting.map_err(|source| Error::Socket { address: listener.address, source })
             });
             let accepting = accepting.collect::<Result<Vec<_>, _>>()?;
-            let accepting = accepting.into_iter().map(|listener| tcp::accept(cx, listener, &self.shared));
+            let accepting =
+                accepting.into_iter().map(|listener| tcp::accept(cx, listener, &self.shared, &self.catalog));
             let mut accepting: futures_util::stream::FuturesUnordered<_> = accepting.collect();
             cx.ready();
             tokio::select! {
@@ -235,7 +238,12 @@ impl Dns {
 }
 
 fn identity(config: &Config, cookies: Cookies) -> Identity {
-    Identity { nsid: config.nsid.as_bytes().to_vec(), cookies, rate_limit: config.rate_limit }
+    Identity {
+        nsid: config.nsid.as_bytes().to_vec(),
+        cookies,
+        rate_limit: config.rate_limit,
+        transfer: config.transfer.clone(),
+    }
 }
 
 /// The threads that answer datagrams; they end with this.

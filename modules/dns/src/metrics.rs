@@ -42,6 +42,8 @@ pub(crate) struct Metrics {
     queries: IntCounterVec,
     answers: IntCounterVec,
     limited: IntCounterVec,
+    /// Zones that were asked for whole, by what came of it.
+    pub(crate) transfers: IntCounterVec,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -91,6 +93,11 @@ impl Metrics {
                 "kube_dns_limited_total",
                 "Answers over the limit of a network, by what became of them.",
                 &["what"],
+            )?,
+            transfers: vec(
+                "kube_dns_transfers_total",
+                "Zones that were asked for whole, by what came of it.",
+                &["result"],
             )?,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,
             unsent: one("kube_dns_unsent_total", "Answers that the system did not take.")?,

@@ -28,6 +28,9 @@ pub(crate) struct Query<'m> {
     pub(crate) qtype: Rtype,
     pub(crate) qclass: u16,
     pub(crate) edns: Option<Edns<'m>>,
+    /// The serial number of an SOA record in the authority section: the state that a secondary knows,
+    /// [RFC 1995, section 3](https://www.rfc-editor.org/rfc/rfc1995#section-3).
+    pub(crate) serial: Option<u32>,
     /// Whether the message ends with a signature of the transaction.
     pub(crate) is_signed: bool,
 }
@@ -100,6 +103,7 @@ impl<'m> Query<'m> {
             qtype: Rtype(u16::from_be_bytes([kind[0], kind[1]])),
             qclass: u16::from_be_bytes([kind[2], kind[3]]),
             edns: None,
+            serial: None,
             is_signed: false,
         };
         let mut records = &rest[named + 4..];
@@ -118,11 +122,17 @@ impl<'m> Query<'m> {
                 Rtype::OPT => query.edns = Some(Edns::read(&record)?),
                 Rtype::TSIG if !is_additional => return Err(Malformed::Format),
                 Rtype::TSIG => query.is_signed = true,
+                Rtype::SOA if !is_additional => query.serial = record.data.last_chunk::<20>().map(serial),
                 _ => {}
             }
         }
         if records.is_empty() { Ok(query) } else { Err(Malformed::Format) }
     }
+}
+
+/// The first of the five numbers of an SOA record.
+fn serial(numbers: &[u8; 20]) -> u32 {
+    u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]])
 }
 
 /// A record behind the question.

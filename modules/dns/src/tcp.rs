@@ -18,8 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{Client, Transport, answer},
+    catalog::Catalog,
     metrics::Tally,
+    query::Query,
     serve::Shared,
+    transfer,
 };
 
 /// Connections at once; a newer one takes the place of the oldest.
@@ -55,18 +58,19 @@ impl Connections {
 }
 
 /// Accepts connections until it is dropped.
-pub(crate) async fn accept(cx: &Context, listener: TcpListener, shared: &Arc<Shared>) {
+pub(crate) async fn accept(cx: &Context, listener: TcpListener, shared: &Arc<Shared>, catalog: &Arc<Catalog>) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
                 // Answers are whole: nothing is gained by waiting for more.
                 stream.set_nodelay(true).ok();
-                let (connection, shared) = (Connection::new(shared, from), Arc::clone(shared));
+                let (connection, shared, catalog) =
+                    (Connection::new(shared, from), Arc::clone(shared), Arc::clone(catalog));
                 let stopping = cx.clone();
                 cx.spawn(async move {
                     tokio::select! {
                         // A client that goes is no news.
-                        _ = connection.serve(&shared, stream) => {}
+                        _ = connection.serve(&shared, &catalog, stream) => {}
                         () = connection.displaced.cancelled() => {}
                         () = stopping.stopped() => {}
                     }
@@ -101,7 +105,12 @@ impl Connection {
     }
 
     /// Answers one query after the other: each is answered before the next could have been read.
-    pub(crate) async fn serve(&self, shared: &Shared, stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    pub(crate) async fn serve(
+        &self,
+        shared: &Shared,
+        catalog: &Catalog,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+    ) -> io::Result<()> {
         let mut stream = BufReader::with_capacity(BUFFER, stream);
         let (mut query, mut out, mut tally) = (Vec::new(), Vec::new(), Tally::new(1));
         loop {
@@ -115,6 +124,18 @@ impl Connection {
             if !timeout(IDLE, read).await?? {
                 return Ok(());
             }
+            if let Ok(asked) = Query::read(&query)
+                && transfer::is_wanted(&asked)
+            {
+                let is_allowed = shared.identity.load().transfer.iter().any(|prefix| prefix.has(self.from.ip()));
+                let records = if is_allowed { catalog.records(asked.name.wire()) } else { None };
+                let result = if records.is_some() { "given" } else { "refused" };
+                shared.metrics.transfers.with_label_values(&[result]).inc();
+                for message in transfer::answer(&query, &asked, records.as_deref()) {
+                    send(&mut stream, message).await?;
+                }
+                continue;
+            }
             let zones = shared.zones.load_full();
             let now =
                 SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
@@ -125,11 +146,17 @@ impl Connection {
             };
             tally.count(&answered);
             tally.flush(&shared.metrics, &zones);
-            let length = u16::try_from(out.len()).expect("no longer than a message may be");
-            out.splice(..0, length.to_be_bytes());
-            timeout(IDLE, stream.write_all(&out)).await??;
+            out = send(&mut stream, out).await?;
         }
     }
+}
+
+/// Sends a message as a frame, and gives its memory back.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), mut message: Vec<u8>) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(message.len()).expect("no longer than a message may be");
+    message.splice(..0, length.to_be_bytes());
+    timeout(IDLE, stream.write_all(&message)).await??;
+    Ok(message)
 }
 
 impl Drop for Connection {
