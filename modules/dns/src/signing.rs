@@ -72,7 +72,9 @@ impl Signatures {
             zone.keyset.want(is_wanted);
         }
         zone.keyset.step(served, None, now);
-        if zone.keyset != before {
+        // Of a zone without keys there is nothing to keep.
+        let has_keys = !zone.keyset.keys.is_empty() || !before.keys.is_empty();
+        if has_keys && zone.keyset != before {
             keys::write(&self.folder, &zone.keyset).inspect_err(|_| zone.keyset = before)?;
         }
         zone.keyset.prepare(content);

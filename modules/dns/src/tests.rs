@@ -83,6 +83,7 @@ async fn the_own_zone_has_addresses_servers_and_what_https_offers() {
     }
     assert_eq!(answers(address, "kube.test", Rtype::SOA).await, 1);
     assert_eq!(answers(address, "kube.test", Rtype::NS).await, 1);
+    assert!(!folder.path().join("dns/keys").exists(), "what is not signed has no keys");
     running.stop().await;
 }
 

@@ -264,10 +264,14 @@ impl Keyset {
     }
 
     /// Puts DNSKEY, CDS, CDNSKEY and NSEC3PARAM records at the apex of `content`, and takes away what only a signer adds.
+    /// Without a key the content stays as it is: it may have been signed elsewhere.
     ///
     /// CDS and CDNSKEY say what the DS records should be: [RFC 7344](https://www.rfc-editor.org/rfc/rfc7344) and
     /// [RFC 8078](https://www.rfc-editor.org/rfc/rfc8078). Parents that look for them need no person.
     pub(crate) fn prepare(&self, content: &mut Content) {
+        if self.keys.is_empty() {
+            return;
+        }
         let foreign = |rtype| matches!(rtype, Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3);
         let foreign: Vec<_> = content
             .sets()
@@ -282,12 +286,11 @@ impl Keyset {
             Some(_) => (Some(DELETE_CDS.into()), Some(DELETE_CDNSKEY.into())),
             None => (named.map(|csk| csk.key.ds(&self.zone)), named.map(|csk| csk.key.dnskey().into())),
         };
-        let is_signed = !self.keys.is_empty();
         let sets: [(Rtype, Vec<Box<[u8]>>); 4] = [
             (Rtype::DNSKEY, self.keys.iter().map(|csk| csk.key.dnskey().into()).collect()),
-            (Rtype::CDS, cds.filter(|_| is_signed).into_iter().collect()),
-            (Rtype::CDNSKEY, cdnskey.filter(|_| is_signed).into_iter().collect()),
-            (Rtype::NSEC3PARAM, is_signed.then(|| PARAMETERS.into()).into_iter().collect()),
+            (Rtype::CDS, cds.into_iter().collect()),
+            (Rtype::CDNSKEY, cdnskey.into_iter().collect()),
+            (Rtype::NSEC3PARAM, vec![PARAMETERS.into()]),
         ];
         for (rtype, data) in sets {
             content.put(content.apex().clone(), rtype, Set { ttl: TTL, data });

@@ -134,6 +134,9 @@ fn what_another_signer_left_is_taken_away() {
     let (mut content, keyset) = prepared(content());
     content.add(Record { owner: name("mail.example"), rtype: Rtype::RRSIG, ttl: 60, data: [0; 40].into() });
     content.put(name("example"), Rtype::DNSKEY, Set { ttl: 60, data: vec![[0; 40].into()] });
+    let mut untouched = content.clone();
+    Keyset::new(name("example")).prepare(&mut untouched);
+    assert_eq!(untouched, content, "without a key nothing is taken away");
     keyset.prepare(&mut content);
     assert_eq!(content.set(&name("mail.example"), Rtype::RRSIG), None);
     let keys = content.set(&name("example"), Rtype::DNSKEY).unwrap();
