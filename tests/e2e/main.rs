@@ -12,6 +12,7 @@ mod kube;
 mod apps;
 mod boxes;
 mod disk;
+mod dns;
 mod docs;
 mod faults;
 mod junk;
