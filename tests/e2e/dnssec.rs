@@ -1,0 +1,94 @@
+//! The KUBE's own zone, signed: what validators make of it, and what `kube dns` says.
+use std::{fs, process::Command};
+
+use serde_json::Value;
+
+use crate::kube::{Home, Kube, LISTEN, Ran};
+
+/// Names of every kind: an alias, an empty name, a wildcard that has not all types.
+const RECORDS: &str = r#"
+[dns]
+listen = ["127.0.0.1:0"]
+dnssec = true
+records = [
+    { name = "alias", type = "CNAME", value = "kube" },
+    { name = "below.empty", type = "TXT", value = "here" },
+    { name = "@", type = "MX", value = "10 mail.example.net." },
+]
+"#;
+
+fn home() -> Home {
+    Home::of(&format!("domain = \"kube.test\"\naddresses = [\"127.0.0.1\"]\ndata = \"data\"\n{LISTEN}\n{RECORDS}"))
+}
+
+fn json(home: &Home, args: &[&str]) -> Value {
+    let said = home.run(&[&["dns"], args, &["--json"]].concat()).ok();
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// Validates the answer to a question, from the zone's own key on.
+fn delv(home: &Home, kube: &Kube<'_>, name: &str, rtype: &str) -> String {
+    let records = json(home, &["records", "kube.test"]);
+    let key = records.as_array().unwrap().iter().find(|record| record["type"] == "DNSKEY").unwrap();
+    let (numbers, key) = key["value"].as_str().unwrap().rsplit_once(' ').unwrap();
+    let anchors = home.path("anchors");
+    fs::write(&anchors, format!("trust-anchors {{ kube.test. static-key {numbers} \"{key}\"; }};")).unwrap();
+    let address = kube.address("dns", "dns");
+    let mut command = Command::new("delv");
+    command.args([&format!("@{}", address.ip()), "-p", &address.port().to_string(), "-a"]).arg(anchors);
+    Ran::from(command.args(["+root=kube.test", name, rtype])).stdout
+}
+
+#[test]
+fn validators_trust_what_is_there_and_what_is_not() {
+    let home = home();
+    let kube = home.start();
+    for (name, rtype, expected) in [
+        ("kube.test", "MX", "; fully validated"),
+        ("any.app.kube.test", "A", "; fully validated"),
+        ("alias.kube.test", "A", "; fully validated"),
+        ("none.sync.kube.test", "A", "; negative response, fully validated"),
+        ("sync.kube.test", "TXT", "; negative response, fully validated"),
+        ("any.app.kube.test", "TXT", "; negative response, fully validated"),
+        ("empty.kube.test", "A", "; negative response, fully validated"),
+    ] {
+        let said = delv(&home, &kube, name, rtype);
+        assert!(said.contains(expected) && !said.contains("unsigned"), "{name} {rtype}: {said}");
+    }
+    kube.stop();
+}
+
+#[test]
+fn a_zone_is_listed_and_exported_so_that_others_verify_it() {
+    let home = home();
+    let kube = home.start();
+    let zones = json(&home, &["zones"]);
+    assert_eq!((&zones[0]["name"], zones.as_array().unwrap().len()), (&"kube.test.".into(), 1), "{zones}");
+    let serial = zones[0]["serial"].as_u64().unwrap();
+    let records = json(&home, &["records"]);
+    let of = |rtype: &str| records.as_array().unwrap().iter().filter(|record| record["type"] == rtype).count();
+    assert_eq!((of("MX"), of("CNAME"), of("SOA"), of("RRSIG")), (1, 1, 1, 0), "{records}");
+    assert_eq!(zones[0]["records"].as_u64().unwrap(), records.as_array().unwrap().len() as u64);
+    let shown = home.run(&["dns", "zones"]).ok();
+    assert!(shown.contains(&serial.to_string()) && shown.contains("signed"), "{shown}");
+
+    let zone = home.path("kube.test.zone");
+    fs::write(&zone, home.run(&["dns", "export"]).ok()).unwrap();
+    let verified = Ran::from(Command::new("ldns-verify-zone").arg(&zone));
+    assert!(verified.ok().contains("Zone is verified and complete"));
+    // Nothing that was asked before it was signed may be asked with a key yet.
+    assert!(home.run(&["dns", "ds"]).ok().contains("caches have to forget"));
+    let unknown = home.run(&["dns", "records", "other.test"]);
+    assert!(unknown.stderr.contains("there is no zone \"other.test\"") && unknown.code == Some(1), "{unknown:#?}");
+    kube.stop();
+
+    // The key stays, and a change is another serial number.
+    let config = fs::read_to_string(home.config()).unwrap();
+    home.configure(&config.replace("10 mail", "20 mail"));
+    let kube = home.start();
+    let again = json(&home, &["records"]);
+    let key = |records: &Value| records.as_array().unwrap().iter().find(|record| record["type"] == "DNSKEY").cloned();
+    assert_eq!(key(&again), key(&records));
+    assert!(json(&home, &["zones"])[0]["serial"].as_u64().unwrap() > serial);
+    kube.stop();
+}
