@@ -238,13 +238,18 @@ impl Config {
                 Addresses::Listed(list) => Some(list.clone()),
                 Addresses::Auto => None,
             };
-            if !source.has("dns.listen") {
-                self.dns.listen = match &listed {
-                    Some(list) => list.iter().map(|address| SocketAddr::new(*address, 53)).collect(),
-                    // Nobody delegates a private name, so DNS for it is only where someone asks for it.
-                    None if self.domain.is_private() => Vec::new(),
-                    None => any_address(53),
-                };
+            let at = |port: u16| match &listed {
+                Some(list) => list.iter().map(|address| SocketAddr::new(*address, port)).collect(),
+                // Nobody delegates a private name, so DNS for it is only where someone asks for it.
+                None if self.domain.is_private() => Vec::new(),
+                None => any_address(port),
+            };
+            let is_elsewhere = source.has("dns.listen");
+            if !is_elsewhere {
+                self.dns.listen = at(53);
+            }
+            if !source.has("dns.tls") && !is_elsewhere {
+                self.dns.tls = at(853);
             }
             self.dns.own = Some(dns::Own {
                 domain: self.domain.to_string(),
@@ -352,6 +357,7 @@ impl Checks<'_> {
             ("hosting.https", &config.hosting.https),
             ("metrics.listen", &config.metrics.listen),
             ("dns.listen", &config.dns.listen),
+            ("dns.tls", &config.dns.tls),
         ];
         for (option, list) in lists {
             for address in list {

@@ -124,7 +124,7 @@ impl Control {
         let Some((hosting, dns, metrics)) = self.listeners.get() else { return Vec::new() };
         let hosting = hosting.addresses().into_iter().map(|(scheme, address)| ("hosting", scheme.as_str(), address));
         let metrics = metrics.addresses().into_iter().map(|address| ("metrics", "http", address));
-        let dns = dns.addresses().into_iter().map(|address| ("dns", "dns", address));
+        let dns = dns.addresses().into_iter().map(|(protocol, address)| ("dns", protocol, address));
         let listener = |(module, protocol, address): (&str, &str, std::net::SocketAddr)| Listener {
             module: module.to_owned(),
             protocol: protocol.to_owned(),

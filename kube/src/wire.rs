@@ -43,7 +43,9 @@ pub struct Wired {
 
 /// The label that the always-on peer is served at.
 const SYNC: &str = "sync";
-/// Where it is on the host of every app.
+/// The label of the name server, where queries over HTTPS are answered.
+const NAMES: &str = "ns1";
+/// Where the always-on peer is on the host of every app.
 const SYNC_PATH: &str = "/.well-known/kube/sync";
 
 /// Binds every module and joins them.
@@ -63,14 +65,17 @@ pub(crate) async fn wire(
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
     let served = Arc::new(Served { domain: config.domain.to_string(), sites: apps.sites() });
     let tls = Tls::bind(&config.tls, served, &registry).context("tls")?;
-    let dns = Arc::new(Dns::bind(&config.dns, &registry).context("dns")?);
+    let dns = Arc::new(Dns::bind(&config.dns, tls.resolver(), &registry).context("dns")?);
     let tokens = Tokens::bind(&config.tokens, &registry).context("tokens")?;
     let counter = Arc::new(Counter(tokens.handle()));
     let echo = Echo::bind(&config.echo, Arc::clone(&counter) as _, &registry).context("echo")?;
     let ports = hosting::Ports {
         sites: apps.sites(),
         certificates: tls.resolver(),
-        mounts: vec![Mount { label: Some(SYNC), well_known: Some(SYNC_PATH), router: echo.router() }],
+        mounts: vec![
+            Mount { label: Some(SYNC), well_known: Some(SYNC_PATH), router: echo.router() },
+            Mount { label: Some(NAMES), well_known: None, router: dns.router() },
+        ],
         sync: SYNC_PATH,
     };
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
@@ -154,7 +159,7 @@ struct Served {
 
 impl tls::Names for Served {
     fn serves(&self, name: &str) -> bool {
-        hosting::serves(&self.domain, &[SYNC], &self.sites.borrow(), name)
+        hosting::serves(&self.domain, &[SYNC, NAMES], &self.sites.borrow(), name)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The KUBE's own zone, signed: what validators make of it, and what `kube dns` says.
+//! The KUBE's own zone, signed: what validators make of it, what `kube dns` says, and how it is asked in private.
 use std::{fs, process::Command};
 
 use serde_json::Value;
@@ -9,6 +9,7 @@ use crate::kube::{Home, Kube, LISTEN, Ran};
 const RECORDS: &str = r#"
 [dns]
 listen = ["127.0.0.1:0"]
+tls = ["127.0.0.1:0"]
 dnssec = true
 records = [
     { name = "alias", type = "CNAME", value = "kube" },
@@ -90,5 +91,43 @@ fn a_zone_is_listed_and_exported_so_that_others_verify_it() {
     let key = |records: &Value| records.as_array().unwrap().iter().find(|record| record["type"] == "DNSKEY").cloned();
     assert_eq!(key(&again), key(&records));
     assert!(json(&home, &["zones"])[0]["serial"].as_u64().unwrap() > serial);
+    kube.stop();
+}
+
+#[test]
+fn it_is_asked_over_tls_and_https_with_the_certificate_of_its_name() {
+    let home = home();
+    let kube = home.start();
+    let tls = kube.address("dns", "dns over tls").port().to_string();
+    let ca = format!("+tls-ca={}", home.ca().display());
+    for (port, how) in
+        [(&tls, "+tls"), (&kube.https().to_string(), "+https"), (&kube.https().to_string(), "+https-get")]
+    {
+        let mut kdig = Command::new("kdig");
+        kdig.args([
+            "@127.0.0.1",
+            "-p",
+            port,
+            how,
+            &ca,
+            "+tls-hostname=ns1.kube.test",
+            "+tls-sni=ns1.kube.test",
+            "+dnssec",
+            "kube.test",
+            "MX",
+        ]);
+        let said = Ran::from(&mut kdig).ok();
+        let expected = ["status: NOERROR", "lags: qr aa", "10 mail.example.net.", "RRSIG"];
+        assert!(expected.iter().all(|expected| said.contains(expected)), "{how}: {said}");
+    }
+    let page = kube.metrics("/metrics").text();
+    for transport in ["tls", "https"] {
+        assert!(
+            page.contains(&format!(
+                "kube_dns_queries_total{{transport=\"{transport}\",type=\"MX\",zone=\"kube.test.\"}}"
+            )),
+            "{page}"
+        );
+    }
     kube.stop();
 }

@@ -14,6 +14,8 @@ use crate::Prefix;
 pub struct Config {
     /// Where queries are answered, over UDP and TCP. An unspecified address stands for every address of the machine.
     pub listen: Vec<SocketAddr>,
+    /// Where queries are answered over TLS.
+    pub tls: Vec<SocketAddr>,
     /// Zone files to serve besides the KUBE's own zone.
     pub zones: Vec<PathBuf>,
     /// Records in the KUBE's own zone besides those that follow from the config.
@@ -38,6 +40,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            tls: Vec::new(),
             zones: Vec::new(),
             records: Vec::new(),
             transfer: Vec::new(),

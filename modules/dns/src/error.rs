@@ -87,6 +87,9 @@ pub enum Error {
     /// The addresses of the machine are not known.
     #[error("cannot list the addresses of this machine: {0}")]
     Interfaces(io::Error),
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
     /// The metrics are taken.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),

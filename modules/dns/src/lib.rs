@@ -1,7 +1,7 @@
 //! Authoritative DNS: what the world is told about the names of this KUBE.
 //!
 //! # What it does
-//! It answers queries about its zones over UDP and TCP: the KUBE's own, which follows from the config, and those of zone files.
+//! It answers queries about its zones over UDP, TCP, TLS and HTTPS: the KUBE's own, which follows from the config, and those of zone files.
 //! Other modules publish records; a change is one new snapshot of everything.
 //!
 //! # What it promises
@@ -31,6 +31,7 @@ mod content;
 mod cookie;
 mod denial;
 mod dnssec;
+mod doh;
 mod error;
 mod handle;
 mod interfaces;
@@ -65,11 +66,13 @@ use arc_swap::ArcSwap;
 use kube_contract::{Commit, Context, Module};
 use prometheus::Registry;
 use rustix::event::{EventfdFlags, eventfd};
+use rustls::server::ResolvesServerCert;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     time::sleep,
 };
+use tokio_rustls::TlsAcceptor;
 
 pub use config::{Config, Entry, Own};
 pub use content::{Content, Record, Set, Unfit};
@@ -97,20 +100,47 @@ pub struct Dns {
     config: Mutex<Config>,
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
-    listeners: watch::Sender<Vec<Arc<Listener>>>,
+    listeners: watch::Sender<Listening>,
+    tls: TlsAcceptor,
     threads: usize,
 }
 
+/// The addresses that are listened on.
+#[derive(Clone, Debug, Default)]
+struct Listening {
+    plain: Vec<Arc<Listener>>,
+    tls: Vec<Arc<Listener>>,
+}
+
+impl Listening {
+    /// Those that `config` asks for, with those of `self` that it still names.
+    fn next(&self, config: &Config, threads: usize) -> Result<Self, Error> {
+        Ok(Self {
+            plain: listen::listeners(&interfaces::concrete(&config.listen)?, threads, &self.plain)?,
+            tls: listen::listeners(&interfaces::concrete(&config.tls)?, 0, &self.tls)?,
+        })
+    }
+
+    /// Every listener, and whether TLS is spoken there.
+    fn all(&self) -> impl Iterator<Item = (&Arc<Listener>, bool)> {
+        self.plain.iter().map(|listener| (listener, false)).chain(self.tls.iter().map(|listener| (listener, true)))
+    }
+}
+
 impl Dns {
-    /// Reads the zones, and takes the addresses.
+    /// Reads the zones, and takes the addresses; `certificates` are for queries over TLS.
     ///
     /// # Errors
     /// A zone that is none, or an address that cannot be listened on.
-    pub fn bind(config: &Config, registry: &Registry) -> Result<Self, Error> {
+    pub fn bind(
+        config: &Config,
+        certificates: Arc<dyn ResolvesServerCert>,
+        registry: &Registry,
+    ) -> Result<Self, Error> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let zones = catalog::read(config)?;
         let serials = state::Serials::open(&config.data)?;
-        let listeners = listen::listeners(&interfaces::concrete(&config.listen)?, threads, &[])?;
+        let listeners = Listening::default().next(config, threads)?;
         let mut secret = [0; 16];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| Error::Thread(error.into()))?;
@@ -128,6 +158,7 @@ impl Dns {
             shared,
             catalog,
             listeners: watch::Sender::new(listeners),
+            tls: tls(certificates)?,
             threads,
         })
     }
@@ -137,9 +168,17 @@ impl Dns {
         Handle(Arc::clone(&self.catalog))
     }
 
-    /// Where it listens now: real ports, also for port 0.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.borrow().iter().map(|listener| listener.address).collect()
+    /// The endpoint for queries over HTTPS, `/dns-query`.
+    pub fn router(&self) -> axum::Router {
+        doh::router(Arc::clone(&self.shared))
+    }
+
+    /// What is spoken where now, `dns` or `dns over tls`: real ports, also for port 0.
+    pub fn addresses(&self) -> Vec<(&'static str, SocketAddr)> {
+        let spoken = |(listener, is_tls): (&Arc<Listener>, bool)| {
+            (if is_tls { "dns over tls" } else { "dns" }, listener.address)
+        };
+        self.listeners.borrow().all().map(spoken).collect()
     }
 }
 
@@ -157,7 +196,7 @@ impl Module for Dns {
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let (zones, listeners) = (catalog::read(new)?, self.listeners(new)?);
+        let (zones, listeners) = (catalog::read(new)?, self.listeners.borrow().next(new, self.threads)?);
         let (config, dnssec) = (new.clone(), new.dnssec);
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
@@ -176,14 +215,15 @@ impl Dns {
         let mut changed = self.listeners.subscribe();
         loop {
             let listeners = changed.borrow_and_update().clone();
-            let mut threads = Threads::start(&listeners, self.threads, &self.shared)?;
-            let accepting = listeners.iter().map(|listener| {
+            let mut threads = Threads::start(&listeners.plain, self.threads, &self.shared)?;
+            let accepting = listeners.all().map(|(listener, is_tls)| {
                 let accepting = listener.tcp.try_clone().and_then(TcpListener::from_std);
-                accepting.map_err(|source| Error::Socket { address: listener.address, source })
+                let accepting = accepting.map_err(|source| Error::Socket { address: listener.address, source })?;
+                Ok((accepting, is_tls.then(|| self.tls.clone())))
             });
-            let accepting = accepting.collect::<Result<Vec<_>, _>>()?;
-            let accepting =
-                accepting.into_iter().map(|listener| tcp::accept(cx, listener, &self.shared, &self.catalog));
+            let accepting = accepting.collect::<Result<Vec<_>, Error>>()?;
+            let accept = |(listener, tls)| tcp::accept(cx, listener, tls, &self.shared, &self.catalog);
+            let accepting = accepting.into_iter().map(accept);
             let mut accepting: futures_util::stream::FuturesUnordered<_> = accepting.collect();
             cx.ready();
             tokio::select! {
@@ -209,7 +249,8 @@ impl Dns {
                 if is_same {
                     self.catalog.tick()
                 } else {
-                    self.apply(catalog::read(&config)?, config.dnssec, self.listeners(&config)?)
+                    let listeners = self.listeners.borrow().next(&config, self.threads)?;
+                    self.apply(catalog::read(&config)?, config.dnssec, listeners)
                 }
             };
             match follow() {
@@ -221,20 +262,25 @@ impl Dns {
         }
     }
 
-    /// The listeners that `config` asks for, with those of now that it still names.
-    fn listeners(&self, config: &Config) -> Result<Vec<Arc<Listener>>, Error> {
-        listen::listeners(&interfaces::concrete(&config.listen)?, self.threads, &self.listeners.borrow())
-    }
-
-    fn apply(&self, zones: Vec<catalog::Written>, dnssec: bool, listeners: Vec<Arc<Listener>>) -> Result<(), Error> {
+    fn apply(&self, zones: Vec<catalog::Written>, dnssec: bool, listeners: Listening) -> Result<(), Error> {
         self.listeners.send_if_modified(|old| {
-            let same =
-                old.len() == listeners.len() && old.iter().zip(&listeners).all(|(old, new)| Arc::ptr_eq(old, new));
+            let same = old.all().map(|(old, _)| Arc::as_ptr(old)).eq(listeners.all().map(|(new, _)| Arc::as_ptr(new)));
             *old = listeners;
             !same
         });
         self.catalog.replace(zones, dnssec)
     }
+}
+
+/// What is spoken over TLS: [RFC 7858](https://www.rfc-editor.org/rfc/rfc7858).
+fn tls(certificates: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    tls.alpn_protocols = vec![b"dot".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(tls)))
 }
 
 fn identity(config: &Config, cookies: Cookies) -> Identity {

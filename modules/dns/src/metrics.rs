@@ -10,7 +10,12 @@ use crate::{
 };
 
 /// How a query came, as a label.
-pub(crate) const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
+const TRANSPORTS: [&str; 4] = ["udp", "tcp", "tls", "https"];
+/// Places in those.
+pub(crate) const UDP: usize = 0;
+pub(crate) const TCP: usize = 1;
+pub(crate) const TLS: usize = 2;
+pub(crate) const HTTPS: usize = 3;
 /// Types that are counted by name; the others are `other`.
 const TYPES: [(Rtype, &str); 12] = [
     (Rtype::A, "A"),

@@ -1,4 +1,5 @@
-//! Queries over streams: [RFC 7766](https://www.rfc-editor.org/rfc/rfc7766).
+//! Queries over streams: [RFC 7766](https://www.rfc-editor.org/rfc/rfc7766), and TLS in them:
+//! [RFC 7858](https://www.rfc-editor.org/rfc/rfc7858).
 use std::{
     collections::VecDeque,
     io,
@@ -11,15 +12,16 @@ use kube_contract::Context;
 use prometheus::IntGauge;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{Client, Transport, answer},
     catalog::Catalog,
-    metrics::Tally,
+    metrics::{TCP, TLS, Tally},
     query::Query,
     serve::Shared,
     transfer,
@@ -58,7 +60,13 @@ impl Connections {
 }
 
 /// Accepts connections until it is dropped.
-pub(crate) async fn accept(cx: &Context, listener: TcpListener, shared: &Arc<Shared>, catalog: &Arc<Catalog>) {
+pub(crate) async fn accept(
+    cx: &Context,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: &Arc<Shared>,
+    catalog: &Arc<Catalog>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
@@ -66,11 +74,11 @@ pub(crate) async fn accept(cx: &Context, listener: TcpListener, shared: &Arc<Sha
                 stream.set_nodelay(true).ok();
                 let (connection, shared, catalog) =
                     (Connection::new(shared, from), Arc::clone(shared), Arc::clone(catalog));
-                let stopping = cx.clone();
+                let (stopping, tls) = (cx.clone(), tls.clone());
                 cx.spawn(async move {
                     tokio::select! {
                         // A client that goes is no news.
-                        _ = connection.serve(&shared, &catalog, stream) => {}
+                        _ = connection.speak(&shared, &catalog, stream, tls) => {}
                         () = connection.displaced.cancelled() => {}
                         () = stopping.stopped() => {}
                     }
@@ -104,15 +112,32 @@ impl Connection {
         Self { number, from, displaced, open, gauge }
     }
 
+    async fn speak(
+        &self,
+        shared: &Shared,
+        catalog: &Catalog,
+        stream: TcpStream,
+        tls: Option<TlsAcceptor>,
+    ) -> io::Result<()> {
+        match tls {
+            None => self.serve(shared, catalog, stream, TCP).await,
+            Some(tls) => {
+                let stream = timeout(IDLE, tls.accept(stream)).await??;
+                self.serve(shared, catalog, stream, TLS).await
+            }
+        }
+    }
+
     /// Answers one query after the other: each is answered before the next could have been read.
     pub(crate) async fn serve(
         &self,
         shared: &Shared,
         catalog: &Catalog,
         stream: impl AsyncRead + AsyncWrite + Unpin,
+        transport: usize,
     ) -> io::Result<()> {
         let mut stream = BufReader::with_capacity(BUFFER, stream);
-        let (mut query, mut out, mut tally) = (Vec::new(), Vec::new(), Tally::new(1));
+        let (mut query, mut out, mut tally) = (Vec::new(), Vec::new(), Tally::new(transport));
         loop {
             let read = async {
                 let length = stream.read_u16().await?;
@@ -155,7 +180,11 @@ impl Connection {
 async fn send(stream: &mut (impl AsyncWrite + Unpin), mut message: Vec<u8>) -> io::Result<Vec<u8>> {
     let length = u16::try_from(message.len()).expect("no longer than a message may be");
     message.splice(..0, length.to_be_bytes());
-    timeout(IDLE, stream.write_all(&message)).await??;
+    let write = async {
+        stream.write_all(&message).await?;
+        stream.flush().await
+    };
+    timeout(IDLE, write).await??;
     Ok(message)
 }
 

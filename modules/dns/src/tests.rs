@@ -10,6 +10,16 @@ use kube_contract::{Appliance, Limits, Running, testing};
 
 use super::*;
 
+/// Has no certificates.
+#[derive(Debug)]
+struct Nobody;
+
+impl ResolvesServerCert for Nobody {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+}
+
 fn config(folder: &Path) -> Config {
     Config {
         listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
@@ -26,16 +36,16 @@ fn config(folder: &Path) -> Config {
 }
 
 async fn bind(config: &Config, registry: &Registry) -> Result<Dns, Error> {
-    Dns::bind(config, registry)
+    Dns::bind(config, Arc::new(Nobody), registry)
 }
 
 async fn serve(config: &Config) -> (Running<Config>, SocketAddr, Arc<Dns>) {
-    let dns = Arc::new(Dns::bind(config, &Registry::new()).unwrap());
+    let dns = Arc::new(Dns::bind(config, Arc::new(Nobody), &Registry::new()).unwrap());
     let mut appliance = Appliance::new(config.clone(), Limits::default());
     appliance.add(Arc::clone(&dns), |config| config);
     let running = appliance.start();
     running.serving().await.unwrap();
-    (running, dns.addresses()[0], dns)
+    (running, dns.addresses()[0].1, dns)
 }
 
 fn query(name: &str, rtype: Rtype) -> Vec<u8> {
@@ -103,7 +113,7 @@ async fn records_of_the_config_replace_what_follows_from_it() {
         entry("edge", "CNAME", "kube"),
     ];
     let with = |records| Config { records, ..config(folder.path()) };
-    let dns = Dns::bind(&with(records), &Registry::new()).unwrap();
+    let dns = Dns::bind(&with(records), Arc::new(Nobody), &Registry::new()).unwrap();
     let zone = &dns.handle().zones()[0];
     let set = |name: &str, rtype| zone.set(&name.parse().unwrap(), rtype).map_or(0, |set| set.data.len());
     assert_eq!(set("kube.test", Rtype::MX), 1);
@@ -116,7 +126,7 @@ async fn records_of_the_config_replace_what_follows_from_it() {
         (vec![entry("a.example.", "A", "192.0.2.3")], "a.example. A: the name is not in the zone kube.test."),
         (vec![entry("a", "A", "192.0.2.3\nb A 192.0.2.4")], "a A: line a record is one line"),
     ] {
-        let error = Dns::bind(&with(records), &Registry::new()).err().unwrap().to_string();
+        let error = Dns::bind(&with(records), Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
         assert!(error.contains(message), "{error}");
     }
 }
@@ -209,10 +219,10 @@ async fn a_signed_zone_keeps_its_key_and_stays_signed_until_its_parent_lets_go()
     assert_eq!(answers(address, "kube.test", Rtype::DNSKEY).await, 1);
     assert!(serial(&dns) > first, "its parent is asked to let go");
     running.stop().await;
-    let again = Dns::bind(&signed, &Registry::new()).unwrap();
+    let again = Dns::bind(&signed, Arc::new(Nobody), &Registry::new()).unwrap();
     assert_eq!(tag(&again), key);
     let damaged = folder.path().join("dns/keys/kube.test.json");
     fs::write(&damaged, "{}").unwrap();
-    let error = Dns::bind(&signed, &Registry::new()).err().unwrap().to_string();
+    let error = Dns::bind(&signed, Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
     assert!(error.contains("kube.test.json") && error.contains("bogus"), "{error}");
 }

@@ -18,7 +18,7 @@ use crate::{
     answer::{Client, Transport, answer, cut_short},
     limit::{Limiter, Verdict},
     listen::Listener,
-    metrics::Tally,
+    metrics::{Tally, UDP},
     serve::Shared,
 };
 
@@ -97,7 +97,7 @@ impl<'a> State<'a> {
         Self {
             shared,
             limiter: Limiter::new(shared.identity.load().rate_limit),
-            tally: Tally::new(0),
+            tally: Tally::new(UDP),
             flushed: now,
             is_counting: false,
             begun: now,

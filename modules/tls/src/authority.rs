@@ -118,8 +118,11 @@ impl Authority {
         (params.not_before, params.not_after) = (validity.from, validity.until);
         params.subject_alt_names =
             vec![SanType::DnsName(name.try_into().map_err(|error: rcgen::Error| failed(error.to_string()))?)];
-        // No common name: it is at most 64 characters (RFC 5280 appendix A), and nobody reads it.
         params.distinguished_name = DistinguishedName::new();
+        // At most 64 characters (RFC 5280 appendix A). Nobody goes by it, but programs on GnuTLS refuse a certificate with no subject.
+        if name.len() <= 64 {
+            params.distinguished_name.push(DnType::CommonName, name);
+        }
         params.serial_number = Some(self.serial().map_err(failed)?);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
