@@ -22,7 +22,7 @@ test: ## runs every test: units, modules, and the release binary from outside wi
 	@$(MAKE) --no-print-directory release $(CLIENTS)
 	@scripts/test
 
-bench: release $(PEERS) ## measures CPU beside nginx, the sync server of automerge-repo and samod, answers checked; about 15 minutes; ARGS="--help"
+bench: release $(PEERS) ## measures CPU beside nginx, the sync server of automerge-repo, samod, NSD and Knot, answers checked; about 20 minutes; ARGS="--help"
 	@scripts/install-test-tools curl openssl nginx wrk h2load nsd knotd dnsperf
 	cargo run --profile bench --locked --package kube-bench -- --page $(PAGE) $(ARGS)
 

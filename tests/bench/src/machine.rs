@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-use crate::servers::{Core, automerge_repo, kube, nginx};
+use crate::servers::{Core, automerge_repo, kube, names, nginx};
 
 /// Takes the core of the load for this process, and as many open files as it may have.
 ///
@@ -63,7 +63,7 @@ pub(crate) fn facts() -> Result<String> {
     };
     Ok(format!(
         "- machine: {cores} cores, {}; Linux {}; documents on {}; load average at the start: {}\n\
-         - versions: {}; {}; {}; {}; node {}; {}; {}; {}; the clients' automerge {}\n",
+         - versions: {}; {}; {}; {}; {}; {}; dnsperf {}; node {}; {}; {}; {}; the clients' automerge {}\n",
         model.map_or("unknown processor", |(_, model)| model),
         fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         String::from_utf8_lossy(&disk.stdout).trim(),
@@ -72,6 +72,9 @@ pub(crate) fn facts() -> Result<String> {
         version(nginx::PROGRAM, &["-v"])?,
         version("wrk", &["-v"])?,
         version("h2load", &["--version"])?,
+        version(names::NSD, &["-v"])?,
+        version(names::KNOT, &["--version"])?,
+        version("dnsperf", &["-h"])?,
         version("node", &["--version"])?,
         package(automerge_repo::PACKAGE)?,
         package("@automerge/automerge-repo")?,
@@ -84,11 +87,12 @@ pub(crate) fn facts() -> Result<String> {
 
 const LOCK: &str = include_str!("../../../Cargo.lock");
 
-/// The first line that a program says of itself.
+/// The first line that a program says of itself and that has a number.
 fn version(program: &str, args: &[&str]) -> Result<String> {
     let output = Command::new(program).args(args).output().with_context(|| format!("cannot run {program}"))?;
     let said = [output.stdout, output.stderr].concat();
-    let line = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().to_owned();
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().find(|line| line.contains(|c: char| c.is_ascii_digit())).unwrap_or_default();
     let line = line.split(" [").next().unwrap_or_default();
     Ok(line.trim_start_matches("nginx version: ").to_owned())
 }

@@ -1,10 +1,11 @@
 //! Measures KUBE beside its peers, and prints no figure whose answers were wrong.
 //!
 //! # What it does
-//! Two suites, each a list of servers and a list of workloads. *Files*: nginx and KUBE on the same files with the same
+//! Three suites, each a list of servers and a list of workloads. *Files*: nginx and KUBE on the same files with the same
 //! certificate, loaded with `wrk` and `h2load`. *Sync*: the sync server of the automerge-repo project, samod and KUBE, over
-//! plain WebSocket, with clients that replay changes made beforehand. It reports the server's CPU time for one request,
-//! change or document, as the kernel's scheduler counts it, and memory.
+//! plain WebSocket, with clients that replay changes made beforehand. *DNS*: NSD, Knot and KUBE on the same zone, loaded with
+//! `dnsperf`. It reports the server's CPU time for one request,
+//! change, document or query, as the kernel's scheduler counts it, and memory.
 //!
 //! # What it promises
 //! No sample is made without a [`Checked`](checks::Checked). Files are fetched and compared before and after every
@@ -50,11 +51,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    checks::files::Files,
+    checks::{files::Files, names::Zone},
     machine::Surroundings,
     report::Figures,
-    servers::{Named, automerge_repo, cheats, kube, nginx, samod},
-    workloads::{Workload, change::Change, cold::Cold, fan_out::FanOut, files::Requests, pairs::Pairs},
+    servers::{Named, automerge_repo, cheats, kube, names, nginx, samod},
+    workloads::{Workload, change::Change, cold::Cold, fan_out::FanOut, files::Requests, names::Queries, pairs::Pairs},
 };
 
 /// Measures KUBE beside its peers.
@@ -140,15 +141,20 @@ fn bench(options: &Options) -> Result<()> {
     ];
     let synced = run(&servers, synced, options, &mut around)?;
 
+    let zone = Rc::new(Zone::make()?);
+    let queries = Queries::all(&zone)?.into_iter().map(|queries| Box::new(queries) as _).collect();
+    let named = run(&[names::NSD_SERVER, names::KNOT_SERVER, names::KUBE_SERVER], queries, options, &mut around)?;
+
     let (served, synced) = (served.section("Files", FILES), synced.section("Sync", SYNC));
+    let named = named.section("DNS", DNS);
     ensure!(
-        !served.is_empty() || !synced.is_empty(),
+        !served.is_empty() || !synced.is_empty() || !named.is_empty(),
         "nothing has a name with {:?} and {:?}",
         options.only,
         options.server
     );
     let page = format!(
-        "# Benchmarks\n\n{}\n{facts}{}{served}{synced}",
+        "# Benchmarks\n\n{}\n{facts}{}{served}{synced}{named}",
         HEAD.replace("ROUNDS", &options.rounds.to_string()),
         around.facts(),
     );
@@ -200,6 +206,9 @@ fn self_test(files: &Rc<Files>) -> Result<()> {
             is_refused(&cheat, requests, caught_by)?;
         }
     }
+    for queries in &Queries::all(&Rc::new(Zone::make()?))?[..1] {
+        is_refused(&names::WRONG, queries, "not what the zone says")?;
+    }
     let change = Change::new(4, 5)?;
     is_refused(&cheats::FORGETS, &change, "a fresh client does not get what was acknowledged")?;
     is_refused(&cheats::IN_MEMORY, &change, "after kill -9")
@@ -234,4 +243,11 @@ after `kill -9` and a restart. automerge-repo-sync-server and samod acknowledge 
 later, unflushed: their times on the clock are without the disk, KUBE's are with it, which took what `disk` above says.
 samod does not get through 200 clients within minutes, so it has no figure there. Both make half as many changes as KUBE
 for a sample.
+";
+
+const DNS: &str = "\
+`dnsperf` over UDP, 100 queries under way, with EDNS, one core for the server: NSD with one server process, Knot with one
+thread for UDP, KUBE as it is. The mix: of ten queries six for addresses of a host, one for a name that a wildcard makes up, one
+for none that there is, one for an alias, one for a name in another zone; the made up ones are all different. Samples of all kinds
+were asked and compared with what the zone says before and after every load, and the codes of all answers counted during it.
 ";

@@ -2,6 +2,7 @@
 pub(crate) mod automerge_repo;
 pub(crate) mod cheats;
 pub(crate) mod kube;
+pub(crate) mod names;
 pub(crate) mod nginx;
 pub(crate) mod samod;
 

@@ -3,6 +3,7 @@ pub(crate) mod change;
 pub(crate) mod cold;
 pub(crate) mod fan_out;
 pub(crate) mod files;
+pub(crate) mod names;
 pub(crate) mod pairs;
 
 use std::{future::Future, time::Duration};

@@ -1,0 +1,113 @@
+//! Queries to a name server, by a load generator that is its own program.
+use std::{fmt::Write as _, io::Write as _, rc::Rc};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::NamedTempFile;
+
+use super::{Row, Sample, Workload};
+use crate::{
+    checks::names::{Kind, Query, Zone},
+    cpu::{self, Cpu, Spent},
+    servers::{Core, names::NameServer, pinned},
+};
+
+/// Queries of a file.
+const QUERIES: usize = 40_000;
+/// How often a file is gone through when a server is warm.
+const TIMES: usize = 10;
+/// The mix: of ten queries.
+const MIX: [Kind; 10] = [
+    Kind::Host,
+    Kind::Host,
+    Kind::Alias,
+    Kind::Host,
+    Kind::Wildcard,
+    Kind::Host,
+    Kind::Missing,
+    Kind::Host,
+    Kind::Elsewhere,
+    Kind::Host,
+];
+
+/// A file of queries, and how often it is gone through.
+#[derive(Debug)]
+pub(crate) struct Queries {
+    zone: Rc<Zone>,
+    file: NamedTempFile,
+    missing: usize,
+    is_warm: bool,
+}
+
+impl Queries {
+    /// A warm server and a cold one.
+    pub(crate) fn all(zone: &Rc<Zone>) -> Result<Vec<Self>> {
+        [true, false].into_iter().map(|is_warm| Self::write(zone, is_warm)).collect()
+    }
+
+    fn write(zone: &Rc<Zone>, is_warm: bool) -> Result<Self> {
+        let queries: Vec<_> = (0..QUERIES).map(|number| Query { kind: MIX[number % MIX.len()], number }).collect();
+        // Of a cold server's names none is asked twice.
+        let mut names: Vec<_> = queries.iter().map(Query::name).collect();
+        if !is_warm {
+            names.sort_unstable();
+            names.dedup();
+            // Not in the order of the zone.
+            names.sort_by_key(|name| name.bytes().rev().collect::<Vec<_>>());
+        }
+        let mut text = String::new();
+        names.iter().try_for_each(|name| writeln!(text, "{name} A"))?;
+        let mut file = NamedTempFile::new()?;
+        file.write_all(text.as_bytes())?;
+        let missing = names.iter().filter(|name| name.starts_with('m')).count();
+        Ok(Self { zone: Rc::clone(zone), file, missing, is_warm })
+    }
+}
+
+impl Workload<NameServer> for Queries {
+    fn row(&self) -> Row {
+        Row::new(if self.is_warm { "dns: a mix, warm" } else { "dns: every name once, cold" }, "query")
+    }
+
+    fn measure(&self, server: &NameServer) -> Result<Sample> {
+        let running = self.zone.start(server)?;
+        let port = running.address.port().to_string();
+        let load = |times: usize| -> Result<usize> { self.load(&port, times) };
+        if self.is_warm {
+            self.zone.check(&running).context("before the load")?;
+            load(1)?;
+        }
+        let before = Cpu::of(running.pid())?;
+        let queries = load(if self.is_warm { TIMES } else { 1 })?;
+        let cpu = Cpu::of(running.pid())?.since(&before)?;
+        let memory = cpu::memory(running.pid())?;
+        let checked = self.zone.check(&running).context("after the load")?;
+        let sample = Sample::new(Spent { cpu, load: 0.0 }, queries, checked);
+        Ok(if self.is_warm { sample.with_memory("dns: a mix", memory) } else { sample })
+    }
+}
+
+impl Queries {
+    /// Goes through the file so many times; says how many queries that were, all of which were answered as they should be.
+    fn load(&self, port: &str, times: usize) -> Result<usize> {
+        let mut command = pinned(Core::Load, "dnsperf");
+        command.args(["-s", "127.0.0.1", "-p", port, "-e", "-c", "10", "-q", "100", "-n", &times.to_string(), "-d"]);
+        let output = command.arg(self.file.path()).output().context("cannot run dnsperf")?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = |name: &str| -> Result<&str> {
+            said.lines().find_map(|line| line.trim().strip_prefix(name)).with_context(|| said.clone())
+        };
+        let number = |name: &str| -> Result<usize> {
+            let first = line(name)?.split_whitespace().next().unwrap_or_default();
+            first.parse().with_context(|| said.clone())
+        };
+        let (sent, completed) = (number("Queries sent:")?, number("Queries completed:")?);
+        ensure!(sent == completed && sent > 0, "{completed} of {sent} queries were answered");
+        // Response codes:       NOERROR 36000 (90.00%), NXDOMAIN 4000 (10.00%)
+        let codes = line("Response codes:")?;
+        let code = |name: &str| -> Option<usize> { codes.split_once(name)?.1.split_whitespace().next()?.parse().ok() };
+        let missing = times * self.missing;
+        ensure!(code("NXDOMAIN") == Some(missing), "not {missing} of {sent} have no such name: {codes}");
+        ensure!(code("NOERROR") == Some(sent - missing), "not all of the others are answered: {codes}");
+        Ok(sent)
+    }
+}
