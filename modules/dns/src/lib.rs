@@ -70,6 +70,7 @@ use rustls::server::ResolvesServerCert;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    task::spawn_blocking,
     time::sleep,
 };
 use tokio_rustls::TlsAcceptor;
@@ -202,7 +203,8 @@ impl Module for Dns {
             let cookies = self.shared.identity.load().cookies.clone();
             self.shared.identity.store(Arc::new(identity(&config, cookies)));
             *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
-            if let Err(error) = self.apply(zones, dnssec, listeners) {
+            self.listen(listeners);
+            if let Err(error) = self.catalog.replace(zones, dnssec) {
                 tracing::error!(%error, "the zones stay as they were");
             }
         }))
@@ -245,30 +247,33 @@ impl Dns {
             let now = catalog::Seen::of(&config);
             let is_same = now == seen;
             seen = now;
-            let follow = || {
-                if is_same {
-                    self.catalog.tick()
-                } else {
-                    let listeners = self.listeners.borrow().next(&config, self.threads)?;
-                    self.apply(catalog::read(&config)?, config.dnssec, listeners)
-                }
+            let listeners = (!is_same).then(|| self.listeners.borrow().next(&config, self.threads));
+            let catalog = Arc::clone(&self.catalog);
+            // Files are read and zones are signed where nobody else waits.
+            let work = move || match is_same {
+                true => catalog.tick(),
+                false => catalog.replace(catalog::read(&config)?, config.dnssec),
             };
-            match follow() {
+            let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
+            match followed.and_then(|()| listeners.transpose()) {
                 // Nothing new: what is wrong is wrong still.
-                Ok(()) if is_same => {}
-                Ok(()) => cx.ready(),
+                Ok(None) => {}
+                Ok(Some(listeners)) => {
+                    self.listen(listeners);
+                    cx.ready();
+                }
                 Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
             }
         }
     }
 
-    fn apply(&self, zones: Vec<catalog::Written>, dnssec: bool, listeners: Listening) -> Result<(), Error> {
+    /// Listens at these addresses from now on.
+    fn listen(&self, listeners: Listening) {
         self.listeners.send_if_modified(|old| {
             let same = old.all().map(|(old, _)| Arc::as_ptr(old)).eq(listeners.all().map(|(new, _)| Arc::as_ptr(new)));
             *old = listeners;
             !same
         });
-        self.catalog.replace(zones, dnssec)
     }
 }
 

@@ -66,7 +66,7 @@ fn ask(address: SocketAddr, message: &[u8]) -> Option<Vec<u8>> {
 
 async fn answers(address: SocketAddr, name: &str, rtype: Rtype) -> u16 {
     let message = query(name, rtype);
-    let answer = tokio::task::spawn_blocking(move || ask(address, &message)).await.unwrap().unwrap();
+    let answer = spawn_blocking(move || ask(address, &message)).await.unwrap().unwrap();
     u16::from_be_bytes([answer[6], answer[7]])
 }
 
@@ -196,7 +196,7 @@ async fn one_connection_has_many_queries_and_a_silent_one_costs_nobody() {
             assert_eq!((answer[7], answer[3] & 15), (1, 0));
         }
     };
-    tokio::task::spawn_blocking(asked).await.unwrap();
+    spawn_blocking(asked).await.unwrap();
     running.stop().await;
 }
 
