@@ -273,6 +273,9 @@ impl<'z> Lookup<'z, '_, '_> {
             Rtype::RRSIG if node.rrsets.iter().any(|rrset| rrset.signatures.count() > 0) => {
                 let signed = node.rrsets.iter().filter(|rrset| rrset.signatures.count() > 0);
                 signed.for_each(|rrset| self.reply.add_signatures(rrset, at));
+                if let Some(encloser) = wildcard_in {
+                    self.prove(next_closer(name, encloser));
+                }
                 return None;
             }
             _ => node.get(qtype).or(cname),

@@ -115,3 +115,11 @@ fn proofs_stand_behind_an_answer_that_no_pointer_reaches_over() {
     assert!(message.len() > 0x4000);
     assert_eq!(Validator::new(&signing.content, NOW).judge(&message), Ok(Answer));
 }
+
+/// [RFC 5155, section 7.2.6](https://www.rfc-editor.org/rfc/rfc5155#section-7.2.6).
+#[test]
+fn signatures_that_a_wildcard_makes_up_come_with_the_proof_that_it_may() {
+    let zones = zones(&signed(content()));
+    let authorities = |owner| ask(&zones, &name(owner), Rtype::RRSIG)[9];
+    assert_eq!((authorities("any.wild.example"), authorities("mail.example")), (2, 0));
+}
