@@ -36,9 +36,10 @@ fmt: ## formats the sources
 	cargo fmt --all
 
 soak: release ## fuzzes every parser, compares DNS with NSD, then kills the binary and harms its disk and clock for MINUTES (30); ARGS="--help"
-	@scripts/install-test-tools nsd
+	@scripts/install-test-tools nsd dig
 	@scripts/fuzz
 	cargo run --profile bench --locked --package kube-dns-compare
+	cargo run --profile bench --locked --package kube-dns-compare -- --signed
 	cargo run --profile bench --locked --package kube-soak -- --minutes $(MINUTES) $(ARGS)
 
 release: apps ## builds the bundled apps and target/release/kube

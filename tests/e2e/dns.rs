@@ -111,6 +111,21 @@ fn its_answers_are_those_of_nsd() {
     kube.stop();
 }
 
+/// With signatures, those of the zone that NSD gets from KUBE.
+#[test]
+fn its_signed_answers_are_those_of_nsd() {
+    let (zone, child) = (Zone::generate(&mut Dice::new(SEED), 1000), Zone::child());
+    let (home, _) = home(&[&zone, &child], "rate_limit = 0\ndnssec = true\ntransfer = [\"127.0.0.1\"]");
+    let kube = home.start();
+    let (address, zones) = (address(&kube), vec![zone.apex.clone(), child.apex.clone()]);
+    let nsd = servers::nsd(&Files::transferred(address, &zones, &home.path("")).unwrap(), &[]).unwrap();
+    let ours = ("KUBE", Asker::new(address).unwrap());
+    let mut pair = Pair::new(ours, ("NSD", Asker::new(nsd.address).unwrap()), zones);
+    let report = pair.compare(SEED, &zone, &child, 3000);
+    assert_eq!(report.differences, 0, "{report}");
+    kube.stop();
+}
+
 #[test]
 fn dig_and_kdig_get_the_same_over_udp_and_tcp() {
     let (home, _) = home(&[&zone()], "");

@@ -18,6 +18,9 @@ const PROGRAM: &str = match option_env!("KUBE_BIN") {
     None => concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/kube"),
 };
 
+/// Options of a KUBE that signs, and gives its zones away.
+const SIGNS: &str = "dnssec = true\ntransfer = [\"127.0.0.1\"]";
+
 /// Asks two name servers the same, and says where they differ.
 #[derive(Debug, Parser)]
 struct Options {
@@ -36,6 +39,9 @@ struct Options {
     /// What the zone and the questions are drawn from; the time of day, if none is given.
     #[arg(long)]
     seed: Option<u64>,
+    /// Whether KUBE signs the zones; the other server gets them by a transfer.
+    #[arg(long)]
+    signed: bool,
     /// The binary.
     #[arg(long, default_value = PROGRAM)]
     kube: PathBuf,
@@ -55,17 +61,20 @@ fn main() -> Result<()> {
     let (zone, child) = (Zone::generate(&mut Dice::new(seed), options.names), Zone::child());
     let folder = tempfile::Builder::new().prefix("kube-dns-").tempdir()?;
     let files = Files::write(&[&zone, &child], folder.path())?;
-    let start = |which| -> Result<Server> {
+    let zones = vec![zone.apex.clone(), child.apex.clone()];
+    let signs = if options.signed { SIGNS } else { "" };
+    let start = |which, files: &Files| -> Result<Server> {
         match which {
-            Which::Kube => servers::kube(&options.kube, &files, &[]),
-            Which::Nsd => servers::nsd(&files, &[]),
-            Which::Knot => servers::knot(&files, &[]),
+            Which::Kube => servers::kube(&options.kube, files, signs, &[]),
+            Which::Nsd => servers::nsd(files, &[]),
+            Which::Knot => servers::knot(files, &[]),
         }
     };
-    let [first, second] = [start(options.server)?, start(options.with)?];
+    let first = start(options.server, &files)?;
+    let files = if options.signed { Files::transferred(first.address, &zones, folder.path())? } else { files };
+    let second = start(options.with, &files)?;
     println!("seed {seed}: {} names; {} beside {}", zone.owners.len(), first.name, second.name);
     let asker = |server: &Server| Ok::<_, anyhow::Error>((server.name, Asker::new(server.address)?));
-    let zones = vec![zone.apex.clone(), child.apex.clone()];
     let report = Pair::new(asker(&first)?, asker(&second)?, zones).compare(seed, &zone, &child, options.questions);
     println!("{report}");
     ensure!(report.differences == 0, "they differ: --seed {seed}");

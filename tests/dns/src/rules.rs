@@ -23,6 +23,8 @@ pub enum Rule {
     Nsec3,
     /// To a question for servers, one adds their addresses.
     Addresses,
+    /// The name of a wildcard, asked for itself, has no such records: one proves more than that.
+    MoreProof,
     /// With one's compression the answer fits, with the other's it does not.
     Compression,
     /// One says that a referral is truncated when glue does not fit, the other leaves it out.
@@ -46,8 +48,15 @@ pub(crate) struct Both<'a> {
 impl Rule {
     /// The first rule that allows all that is different.
     pub(crate) fn find(both: &Both<'_>) -> Option<Self> {
-        const ALL: [Rule; 6] =
-            [Rule::Any, Rule::Circle, Rule::OtherZone, Rule::UnsignedCut, Rule::Nsec3, Rule::Addresses];
+        const ALL: [Rule; 7] = [
+            Rule::Any,
+            Rule::Circle,
+            Rule::OtherZone,
+            Rule::UnsignedCut,
+            Rule::Nsec3,
+            Rule::Addresses,
+            Rule::MoreProof,
+        ];
         ALL.into_iter().find(|rule| rule.allows(both))
     }
 
@@ -59,8 +68,9 @@ impl Rule {
                 let name = question.name.wire().to_ascii_lowercase();
                 let of_name = some.iter().chain(others).all(|record| record.owner == name);
                 // What both give, they give the same of.
-                let agree = some.iter().all(|one| !has_type(others, one.rtype) || others.contains(one))
-                    && others.iter().all(|one| !has_type(some, one.rtype) || some.contains(one));
+                let has_set = |records: &[Record], of: &Record| records.iter().any(|record| set(record) == set(of));
+                let agree = some.iter().all(|one| !has_set(others, one) || others.contains(one))
+                    && others.iter().all(|one| !has_set(some, one) || some.contains(one));
                 question.rtype == Rtype::ANY
                     && differs == ["answer"]
                     && of_name
@@ -72,7 +82,8 @@ impl Rule {
                 let (short, long) = shorter(first, second);
                 let is_part = short.answer.iter().all(|record| long.answer.contains(record));
                 let aliases = short.answer.iter().filter(|record| record.rtype == Rtype::CNAME).count();
-                let leads = short.answer.iter().all(|record| matches!(record.rtype, Rtype::CNAME | Rtype::DNAME));
+                let is_alias = |record: &Record| matches!(set(record).0, Rtype::CNAME | Rtype::DNAME);
+                let leads = short.answer.iter().all(is_alias);
                 let grows = |record: &Record| record.rtype == Rtype::DNAME && is_in(&record.data, &record.owner);
                 let ends = path(question, &long.answer).is_some() && !short.answer.iter().any(grows);
                 let is_circle = differs == ["answer"] && !ends;
@@ -107,15 +118,32 @@ impl Rule {
             Self::Addresses => {
                 let (without, with) = if first.additional.is_empty() { (first, second) } else { (second, first) };
                 let is_server = |record: &Record| with.answer.iter().any(|server| server.data == record.owner);
-                let is_address = |record: &Record| matches!(record.rtype, Rtype::A | Rtype::AAAA) && is_server(record);
+                let is_address = |record: &Record| matches!(set(record).0, Rtype::A | Rtype::AAAA) && is_server(record);
                 let asks_servers = question.rtype == Rtype::NS && with.is_authoritative();
                 asks_servers
                     && differs == ["additional"]
                     && without.additional.is_empty()
                     && with.additional.iter().all(is_address)
             }
+            Self::MoreProof => {
+                let is_more = |record: &&Record| !first.authority.contains(record);
+                let is_proof = |record: &Record| set(record).0 == Rtype::NSEC3;
+                question.name.labels().first().is_some_and(|label| label == b"*")
+                    && differs == ["authority"]
+                    && first.answer.is_empty()
+                    && first.authority.iter().all(|record| second.authority.contains(record))
+                    && second.authority.iter().filter(is_more).all(is_proof)
+            }
             Self::Compression | Self::Glue => false,
         }
+    }
+}
+
+/// What kind of records it is of, itself or as a signature, and which of both.
+fn set(record: &Record) -> (Rtype, bool) {
+    match (record.rtype, &record.data[..]) {
+        (Rtype::RRSIG, [high, low, ..]) => (Rtype(u16::from_be_bytes([*high, *low])), true),
+        (rtype, _) => (rtype, false),
     }
 }
 
@@ -158,6 +186,7 @@ impl fmt::Display for Rule {
             Self::UnsignedCut => "RFC 4035, section 3.1.4: DS records of a cut are for signed zones; in an unsigned one they prove nothing",
             Self::Nsec3 => "RFC 5155, section 7.2.8: NSEC3 records have no names that could be asked for",
             Self::Addresses => "RFC 1034, section 4.3.2, step 6: addresses of servers are added if they seem useful",
+            Self::MoreProof => "RFC 5155, section 7.2.3: the NSEC3 record of a name that is there proves that it has no such records",
             Self::Compression => "RFC 1035, section 4.1.4: how much is compressed is a choice, so one answer fits",
             Self::Glue => "RFC 9471, section 3.1: glue that does not fit truncates, which older servers do not do",
         })

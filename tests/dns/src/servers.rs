@@ -49,6 +49,27 @@ impl Files {
         Ok(Self { zones: zones.iter().map(write).collect::<Result<_>>()? })
     }
 
+    /// Has the zones of a server transferred into files in `folder`, as it serves them: signed, perhaps.
+    ///
+    /// # Errors
+    /// It does not give them, or `dig` is not installed.
+    pub fn transferred(address: SocketAddr, zones: &[Name], folder: &Path) -> Result<Self> {
+        let port = address.port().to_string();
+        let transfer = |zone: &Name| {
+            let path = folder.join(format!("{zone}transferred"));
+            let output = Command::new("dig")
+                .env("HOME", "/nonexistent")
+                .args(["@127.0.0.1", "-p", &port, "+noall", "+answer", "+onesoa", &zone.to_string(), "AXFR"])
+                .output()
+                .context("cannot run dig")?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            ensure!(output.status.success() && said.contains("SOA"), "{zone} is not transferred: {said}");
+            fs::write(&path, &output.stdout)?;
+            Ok((zone.clone(), path))
+        };
+        Ok(Self { zones: zones.iter().map(transfer).collect::<Result<_>>()? })
+    }
+
     /// For each zone, `pattern` with its name and file.
     fn each(&self, pattern: &str) -> String {
         let one = |(name, path): &(Name, PathBuf)| {
@@ -114,11 +135,12 @@ zone:
     start("Knot", &format!("{CONFIG}{zones}"), &["/usr/sbin/knotd", "-c"], files, wrap)
 }
 
-/// Starts KUBE: `program` with its defaults, but for where things are, and no limit for those who ask much.
+/// Starts KUBE: `program` with its defaults, but for where things are, no limit for those who ask much, and `options` of its
+/// `[dns]` table.
 ///
 /// # Errors
 /// It is not built, or does not take the zones.
-pub fn kube(program: &Path, files: &Files, wrap: &[&str]) -> Result<Server> {
+pub fn kube(program: &Path, files: &Files, options: &str, wrap: &[&str]) -> Result<Server> {
     let program = program.canonicalize().with_context(|| format!("{} is not built", program.display()))?;
     let [http, https, metrics] = [free_port()?, free_port()?, free_port()?];
     let zones: Vec<_> = files.zones.iter().map(|(_, path)| path).collect();
@@ -126,7 +148,7 @@ pub fn kube(program: &Path, files: &Files, wrap: &[&str]) -> Result<Server> {
         "domain = \"localhost\"\ndata = \"data\"\n\
          [hosting]\nhttp = [\"127.0.0.1:{http}\"]\nhttps = [\"127.0.0.1:{https}\"]\n\
          [metrics]\nlisten = [\"127.0.0.1:{metrics}\"]\n\
-         [dns]\nlisten = [\"127.0.0.1:PORT\"]\nzones = {zones:?}\nrate_limit = 0\n"
+         [dns]\nlisten = [\"127.0.0.1:PORT\"]\nzones = {zones:?}\nrate_limit = 0\n{options}\n"
     );
     let program = program.display().to_string();
     start("KUBE", &config, &[&program, "run", "--config"], files, wrap)

@@ -33,7 +33,7 @@ pub(crate) const NSD_SERVER: NameServer = NameServer { name: "NSD", program: ser
 pub(crate) const KNOT_SERVER: NameServer = NameServer { name: "Knot", program: servers::knot, is_wrong: false };
 pub(crate) const KUBE_SERVER: NameServer = NameServer {
     name: "KUBE",
-    program: |files, wrap| servers::kube(kube::PROGRAM.as_ref(), files, wrap),
+    program: |files, wrap| servers::kube(kube::PROGRAM.as_ref(), files, "", wrap),
     is_wrong: false,
 };
 /// A cheat: every name has the same address.
