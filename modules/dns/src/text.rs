@@ -101,7 +101,12 @@ fn located(message: &str) -> String {
         let (column, reason) = rest.split_once(": ")?;
         // The last word of a line ends where the next line begins.
         let line = line.parse::<usize>().ok()? - usize::from(column == "1");
-        Some(format!("{line}: {reason}"))
+        // Types that the parser does not know, LOC say, can be written all the same.
+        let hint = match reason.contains("unknown record type") {
+            true => r": write it as RFC 3597 has it, `TYPE29 \# <octets> <hexadecimal>`",
+            false => "",
+        };
+        Some(format!("{line}: {reason}{hint}"))
     };
     read().unwrap_or_else(|| message.to_owned())
 }
@@ -145,4 +150,29 @@ fn dated(text: &str) -> Option<String> {
 /// Record data of any type: [RFC 3597, section 5](https://www.rfc-editor.org/rfc/rfc3597#section-5).
 fn generic(data: &[u8]) -> String {
     format!("\\# {} {}", data.len(), HEXLOWER.encode(data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let zone = "$ORIGIN kube.test.\n@ 60 SOA ns ops 1 1 1 1 1\n@ 60 NS ns\n";
+        for (line, message) in [
+            ("a 60 A 192.0.2.300", "line 4: expected IPv4 address"),
+            ("a 60 A 192.0.2.300\nb 60 A 192.0.2.1", "line 4: expected IPv4 address"),
+            ("$INCLUDE other.zone", "$INCLUDE is not supported: put the records of other.zone into this file"),
+            ("a 60 CH A 192.0.2.1", "line 4: "),
+            ("a 60 LOC 1 N 1 E 0m", "line 4: "),
+            ("a.example. 60 A 192.0.2.1", "a.example. A: the name is not in the zone kube.test."),
+            ("a 60 CNAME b\na 60 A 192.0.2.1", "a.kube.test.: a name with a CNAME has no other records"),
+        ] {
+            let wrong = read(format!("{zone}{line}").as_bytes(), None).unwrap_err().to_string();
+            assert!(wrong.starts_with(message), "{line}: {wrong}");
+        }
+        let wrong = read(format!("{zone}a 60 LOC 1 N 1 E 0m").as_bytes(), None).unwrap_err().to_string();
+        assert!(wrong.contains(r"`TYPE29 \# <octets> <hexadecimal>`"), "{wrong}");
+        assert_eq!(read(b"", None), Err(Wrong::NoSoa));
+    }
 }
