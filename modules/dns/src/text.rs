@@ -68,6 +68,10 @@ pub(crate) fn read(text: &[u8], origin: Option<&Name>) -> Result<Content, Wrong>
 
 /// Reads records; relative names are below `origin` until the text says another.
 pub(crate) fn records(text: &[u8], origin: Option<&Name>) -> Result<Vec<Record>, Wrong> {
+    // The parser does not look whether it is at the end.
+    if let Some(line) = left_open(text) {
+        return Err(Wrong::Line(format!("{line}: a parenthesis or a quotation mark is opened here and not closed")));
+    }
     let mut file = Zonefile::from(text);
     // The last line may lack its end.
     file.extend_from_slice(b"\n");
@@ -92,6 +96,26 @@ pub(crate) fn records(text: &[u8], origin: Option<&Name>) -> Result<Vec<Record>,
         records.push(Record { owner, rtype, ttl: record.ttl().as_secs(), data: data.into() });
     }
     Ok(records)
+}
+
+/// The line of a parenthesis or quotation mark that is not closed.
+fn left_open(text: &[u8]) -> Option<usize> {
+    let (mut line, mut quoted, mut opened) = (1, None, Vec::new());
+    let mut octets = text.iter();
+    while let Some(octet) = octets.next() {
+        match (octet, quoted) {
+            (b'\n', _) => line += 1,
+            (b'\\', _) => line += usize::from(octets.next() == Some(&b'\n')),
+            (b'"', None) => quoted = Some(line),
+            (b'"', Some(_)) => quoted = None,
+            (_, Some(_)) => {}
+            (b';', None) => line += usize::from(octets.any(|octet| *octet == b'\n')),
+            (b'(', None) => opened.push(line),
+            (b')', None) => drop(opened.pop()),
+            (_, None) => {}
+        }
+    }
+    quoted.or(opened.pop())
 }
 
 /// A message of the parser, which begins with line and column of where it has read to, with the line that it is about.
@@ -162,6 +186,8 @@ mod tests {
         for (line, message) in [
             ("a 60 A 192.0.2.300", "line 4: expected IPv4 address"),
             ("a 60 A 192.0.2.300\nb 60 A 192.0.2.1", "line 4: expected IPv4 address"),
+            ("a 60 TXT (\n\"b ; c\" ; )\n", "line 4: a parenthesis or a quotation mark is opened here"),
+            ("a 60 TXT \"b\nc", "line 4: a parenthesis or a quotation mark is opened here"),
             ("$INCLUDE other.zone", "$INCLUDE is not supported: put the records of other.zone into this file"),
             ("a 60 CH A 192.0.2.1", "line 4: "),
             ("a 60 LOC 1 N 1 E 0m", "line 4: "),
