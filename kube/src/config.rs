@@ -230,7 +230,7 @@ impl Config {
                 *path = folder.join(&path);
             }
         }
-        for path in &mut self.dns.zones {
+        for path in self.dns.zones.iter_mut().chain(self.dns.keys.values_mut().map(|key| &mut key.secret_file)) {
             *path = folder.join(&path);
         }
         if !self.domain.is_localhost() {
@@ -337,6 +337,17 @@ impl Checks<'_> {
         self.tls(config);
         if config.echo.access == echo::Access::Open && !config.domain.is_private() {
             self.odd("echo.access", "\"open\" lets anyone who finds this KUBE read and write every document");
+        }
+        for key in config.dns.unknown_keys() {
+            let message =
+                format!("{:?} is no address, no prefix, and none of the [dns.keys]", String::from(key.clone()));
+            self.wrong("dns.transfer", message);
+        }
+        for (name, key) in &config.dns.keys {
+            if let Err(error) = fs::File::open(&key.secret_file) {
+                let option = format!("dns.keys.{}.secret_file", String::from(name.clone()));
+                self.wrong(&option, format!("cannot read {}: {error}", key.secret_file.display()));
+            }
         }
         self.peers(&config.echo.peers);
         for listen in &config.metrics.listen {

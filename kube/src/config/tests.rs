@@ -209,3 +209,20 @@ fn other_kubes_are_named_with_files_that_can_be_read() {
     }
     assert!(!problems.contains("secret"), "{problems}");
 }
+
+#[test]
+fn secondaries_are_addresses_prefixes_and_keys_that_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "c2VjcmV0").unwrap();
+    let text = "[dns]\ntransfer = [\"192.0.2.0/24\", \"Second\"]\n[dns.keys.second]\nsecret_file = \"secret\"\n";
+    let (config, _) = read(text, folder.path(), &environment()).unwrap();
+    assert_eq!(String::from(config.dns.transfer[1].clone()), "second");
+    assert_eq!(config.dns.keys.values().next().unwrap().secret_file, folder.path().join("secret"));
+    let wrong = "[dns]\ntransfer = [\"192.0.2.256\"]\n[dns.keys.second]\nsecret_file = \"/nowhere\"\n";
+    let problems = problems(wrong).join("\n");
+    for part in
+        ["2: dns.transfer: \"192.0.2.256\" is no address", "4: dns.keys.second.secret_file: cannot read /nowhere"]
+    {
+        assert!(problems.contains(part), "{problems}");
+    }
+}

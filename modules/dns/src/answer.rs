@@ -13,7 +13,8 @@ use crate::{
     reply::{OPT, Rcode, Reply, Section},
     rrset::{IN, Rrset},
     rtype::Rtype,
-    transfer::Prefix,
+    transfer::Secondary,
+    tsig,
     zone::{Node, Place, Zone, Zones, wildcard},
 };
 
@@ -70,7 +71,9 @@ pub(crate) struct Identity {
     /// Answers of a kind that a network gets over UDP in a second; 0 is no limit.
     pub(crate) rate_limit: u32,
     /// Who may have whole zones.
-    pub(crate) transfer: Vec<Prefix>,
+    pub(crate) transfer: Vec<Secondary>,
+    /// What queries may be signed with.
+    pub(crate) keys: Vec<tsig::Key>,
 }
 
 /// Who asks, how, and when (in seconds since 1970).
@@ -120,9 +123,17 @@ fn reply(
         (Transport::Udp, None) => PLAIN_LIMIT.into(),
         (Transport::Udp, Some(edns)) => edns.payload.clamp(PLAIN_LIMIT, UDP_LIMIT).into(),
     };
-    let mut reply = Reply::new(query, message, limit - opt.map_or(0, |options| OPT + options.len()), out);
+    let mut signed = tsig::check(&identity.keys, message, query, client.now);
+    let signature = match &signed {
+        Ok(signer) => signer.as_ref().map_or(0, tsig::Signer::len),
+        Err(refusal) => refusal.len(),
+    };
+    let limit = limit.saturating_sub(opt.map_or(0, |options| OPT + options.len()) + signature);
+    let mut reply = Reply::new(query, message, limit, out);
     let mut number = None;
-    let rcode = if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
+    let rcode = if let Err(refusal) = &signed {
+        refusal.rcode()
+    } else if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
         Rcode::BadVers
     } else if query.opcode != Opcode::Query {
         Rcode::NotImp
@@ -141,9 +152,20 @@ fn reply(
         Rcode::NoError | Rcode::YxDomain if reply.count(Section::Answer) > 0 => Kind::Positive,
         Rcode::NoError if !reply.is_authoritative => Kind::Referral,
         Rcode::NoError | Rcode::NxDomain | Rcode::YxDomain => Kind::Negative,
-        Rcode::FormErr | Rcode::ServFail | Rcode::NotImp | Rcode::Refused | Rcode::BadVers => Kind::Error,
+        Rcode::FormErr | Rcode::ServFail | Rcode::NotImp | Rcode::Refused | Rcode::NotAuth | Rcode::BadVers => {
+            Kind::Error
+        }
     };
     reply.finish(rcode, opt);
+    match &mut signed {
+        Ok(Some(signer)) => {
+            signer.sign(out, client.now);
+            // Nobody else can have sent it.
+            is_known = true;
+        }
+        Ok(None) => {}
+        Err(refusal) => refusal.sign(out),
+    }
     Answered { rcode, qtype: query.qtype, zone: number, kind, is_known }
 }
 

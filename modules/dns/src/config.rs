@@ -1,12 +1,13 @@
 //! The `[dns]` table.
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::Prefix;
+use crate::{Name, transfer::Secondary, tsig::Algorithm};
 
 /// What a person can set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,8 +21,10 @@ pub struct Config {
     pub zones: Vec<PathBuf>,
     /// Records in the KUBE's own zone besides those that follow from the config.
     pub records: Vec<Entry>,
-    /// Who may transfer zones: addresses and prefixes.
-    pub transfer: Vec<Prefix>,
+    /// Who may transfer zones: addresses, prefixes, and names of keys.
+    pub transfer: Vec<Secondary>,
+    /// The keys that queries may be signed with, by their names.
+    pub keys: BTreeMap<Name, Key>,
     /// Whether zones are signed.
     pub dnssec: bool,
     /// What this server is called to those who ask which of several it is: NSID.
@@ -36,6 +39,17 @@ pub struct Config {
     pub data: PathBuf,
 }
 
+impl Config {
+    /// The keys that `transfer` names but `keys` has not.
+    pub fn unknown_keys(&self) -> impl Iterator<Item = &Name> {
+        let named = self.transfer.iter().filter_map(|secondary| match secondary {
+            Secondary::From(_) => None,
+            Secondary::With(name) => Some(name),
+        });
+        named.filter(|name| !self.keys.contains_key(name))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -44,6 +58,7 @@ impl Default for Config {
             zones: Vec::new(),
             records: Vec::new(),
             transfer: Vec::new(),
+            keys: BTreeMap::new(),
             dnssec: false,
             nsid: String::new(),
             rate_limit: 200,
@@ -51,6 +66,17 @@ impl Default for Config {
             data: PathBuf::new(),
         }
     }
+}
+
+/// A key that both sides have: TSIG.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// What it is used with.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// The file that has the secret, in base 64.
+    pub secret_file: PathBuf,
 }
 
 /// A record of the KUBE's own zone, as a person writes it.

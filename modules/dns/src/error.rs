@@ -35,6 +35,12 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file that should have a secret has none.
+    #[error("{path}: not a secret in base 64, like `openssl rand -base64 32` makes", path = path.display())]
+    Secret {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file cannot be written.
     #[error("cannot write {path}: {source}", path = path.display())]
     Write {

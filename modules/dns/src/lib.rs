@@ -17,7 +17,7 @@
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `zone`, `rrset`, `denial` and `text` are pure.
+//! `query`, `answer`, `reply`, `transfer`, `tsig`, `zone`, `rrset`, `denial` and `text` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -44,12 +44,14 @@ mod query;
 mod reply;
 mod rrset;
 mod rtype;
+mod secrets;
 mod serve;
 mod signing;
 mod state;
 mod tcp;
 mod text;
 mod transfer;
+mod tsig;
 mod udp;
 mod zone;
 
@@ -75,7 +77,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use config::{Config, Entry, Own};
+pub use config::{Config, Entry, Key, Own};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{key::Ds, rollover::Next};
 pub use error::Error;
@@ -84,7 +86,8 @@ pub use name::{Name, NotAName};
 pub use rtype::Rtype;
 pub use signing::Delegation;
 pub use text::Wrong;
-pub use transfer::Prefix;
+pub use transfer::{Prefix, Secondary};
+pub use tsig::Algorithm;
 
 use answer::Identity;
 use catalog::Catalog;
@@ -139,7 +142,7 @@ impl Dns {
         registry: &Registry,
     ) -> Result<Self, Error> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let zones = catalog::read(config)?;
+        let (zones, keys) = (catalog::read(config)?, secrets::read(config)?);
         let serials = state::Serials::open(&config.data)?;
         let listeners = Listening::default().next(config, threads)?;
         let mut secret = [0; 16];
@@ -147,7 +150,7 @@ impl Dns {
             .map_err(|error| Error::Thread(error.into()))?;
         let shared = Arc::new(Shared {
             zones: ArcSwap::default(),
-            identity: ArcSwap::from_pointee(identity(config, Cookies::new(secret))),
+            identity: ArcSwap::from_pointee(identity(config, keys, Cookies::new(secret))),
             metrics: metrics::Metrics::register(registry)?,
             connections: Arc::default(),
             connected: AtomicU64::default(),
@@ -197,11 +200,12 @@ impl Module for Dns {
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let (zones, listeners) = (catalog::read(new)?, self.listeners.borrow().next(new, self.threads)?);
+        let (zones, keys) = (catalog::read(new)?, secrets::read(new)?);
+        let listeners = self.listeners.borrow().next(new, self.threads)?;
         let (config, dnssec) = (new.clone(), new.dnssec);
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
-            self.shared.identity.store(Arc::new(identity(&config, cookies)));
+            self.shared.identity.store(Arc::new(identity(&config, keys, cookies)));
             *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
             self.listen(listeners);
             if let Err(error) = self.catalog.replace(zones, dnssec) {
@@ -288,12 +292,13 @@ fn tls(certificates: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, Error> 
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }
 
-fn identity(config: &Config, cookies: Cookies) -> Identity {
+fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity {
     Identity {
         nsid: config.nsid.as_bytes().to_vec(),
         cookies,
         rate_limit: config.rate_limit,
         transfer: config.transfer.clone(),
+        keys,
     }
 }
 

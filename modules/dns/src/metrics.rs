@@ -32,7 +32,7 @@ const TYPES: [(Rtype, &str); 12] = [
     (Rtype::ANY, "ANY"),
 ];
 /// What came of queries, as a label.
-const RCODES: [(Rcode, &str); 8] = [
+const RCODES: [(Rcode, &str); 9] = [
     (Rcode::NoError, "NOERROR"),
     (Rcode::FormErr, "FORMERR"),
     (Rcode::ServFail, "SERVFAIL"),
@@ -40,6 +40,7 @@ const RCODES: [(Rcode, &str); 8] = [
     (Rcode::NotImp, "NOTIMP"),
     (Rcode::Refused, "REFUSED"),
     (Rcode::YxDomain, "YXDOMAIN"),
+    (Rcode::NotAuth, "NOTAUTH"),
     (Rcode::BadVers, "BADVERS"),
 ];
 

@@ -2,6 +2,7 @@
 use std::{cmp::Ordering, fmt, str::FromStr};
 
 use domain::base::{Name as Text, name::FromStrError};
+use serde::{Deserialize, Serialize};
 
 /// Most octets of a name, lengths and the empty label included: [RFC 1035, section 3.1](https://www.rfc-editor.org/rfc/rfc1035#section-3.1).
 pub(crate) const LONGEST: usize = 255;
@@ -12,7 +13,8 @@ const LONGEST_LABEL: u8 = 63;
 /// [RFC 4034, section 6.2](https://www.rfc-editor.org/rfc/rfc4034#section-6.2) has them.
 ///
 /// A borrowed name is a `&[u8]` of that form.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Name(Box<[u8]>);
 
 /// What is not a domain name, and why.
@@ -74,6 +76,22 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, NotAName> {
         let name: Text<Vec<u8>> = text.parse().map_err(|reason| NotAName { text: text.to_owned(), reason })?;
         Ok(Self(name.as_slice().to_ascii_lowercase().into()))
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = NotAName;
+
+    fn try_from(text: String) -> Result<Self, NotAName> {
+        text.parse()
+    }
+}
+
+/// Without the dot at the end.
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        let text = name.to_string();
+        text.strip_suffix('.').filter(|text| !text.is_empty()).map_or(text.clone(), ToOwned::to_owned)
     }
 }
 

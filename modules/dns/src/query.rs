@@ -2,6 +2,7 @@
 use crate::{
     name::{LONGEST, length},
     rtype::Rtype,
+    tsig::Signature,
 };
 
 /// Octets of the header: [RFC 1035, section 4.1.1](https://www.rfc-editor.org/rfc/rfc1035#section-4.1.1).
@@ -31,8 +32,8 @@ pub(crate) struct Query<'m> {
     /// The serial number of an SOA record in the authority section: the state that a secondary knows,
     /// [RFC 1995, section 3](https://www.rfc-editor.org/rfc/rfc1995#section-3).
     pub(crate) serial: Option<u32>,
-    /// Whether the message ends with a signature of the transaction.
-    pub(crate) is_signed: bool,
+    /// The signature of the transaction, with which a message ends.
+    pub(crate) signature: Option<Signature<'m>>,
 }
 
 /// A name in lower case, on the stack.
@@ -67,6 +68,8 @@ pub(crate) enum Malformed {
 
 const COOKIE: u16 = 10;
 const NSID: u16 = 3;
+/// The class that stands for all: [RFC 1035, section 3.2.5](https://www.rfc-editor.org/rfc/rfc1035#section-3.2.5).
+pub(crate) const ANY: u16 = 255;
 /// DO: [RFC 3225, section 3](https://www.rfc-editor.org/rfc/rfc3225#section-3).
 const DNSSEC_OK: u16 = 0x8000;
 
@@ -104,15 +107,16 @@ impl<'m> Query<'m> {
             qclass: u16::from_be_bytes([kind[2], kind[3]]),
             edns: None,
             serial: None,
-            is_signed: false,
+            signature: None,
         };
         let mut records = &rest[named + 4..];
         for number in 0..u32::from(answers) + u32::from(authority) + u32::from(additional) {
+            let at = message.len() - records.len();
             let record;
             (record, records) = Extra::read(records)?;
             let is_additional = number >= u32::from(answers) + u32::from(authority);
             // Where they belong nowhere else, RFC 8945, section 5.1.
-            if query.is_signed {
+            if query.signature.is_some() {
                 return Err(Malformed::Format);
             }
             match record.rtype {
@@ -120,8 +124,10 @@ impl<'m> Query<'m> {
                     return Err(Malformed::Format);
                 }
                 Rtype::OPT => query.edns = Some(Edns::read(&record)?),
-                Rtype::TSIG if !is_additional => return Err(Malformed::Format),
-                Rtype::TSIG => query.is_signed = true,
+                Rtype::TSIG if !is_additional || record.class != ANY || record.ttl != 0 => {
+                    return Err(Malformed::Format);
+                }
+                Rtype::TSIG => query.signature = Some(Signature { at, data: record.data }),
                 Rtype::SOA if !is_additional => query.serial = record.data.last_chunk::<20>().map(serial),
                 _ => {}
             }

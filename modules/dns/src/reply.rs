@@ -19,6 +19,8 @@ pub(crate) enum Rcode {
     Refused = 5,
     /// A new name would be too long: [RFC 6672, section 2.2](https://www.rfc-editor.org/rfc/rfc6672#section-2.2).
     YxDomain = 6,
+    /// A signed request is not from one who has a key: [RFC 8945, section 5.2](https://www.rfc-editor.org/rfc/rfc8945#section-5.2).
+    NotAuth = 9,
     BadVers = 16,
 }
 

@@ -24,7 +24,7 @@ use crate::{
     metrics::{TCP, TLS, Tally},
     query::Query,
     serve::Shared,
-    transfer,
+    transfer, tsig,
 };
 
 /// Connections at once; a newer one takes the place of the oldest.
@@ -149,23 +149,29 @@ impl Connection {
             if !timeout(IDLE, read).await?? {
                 return Ok(());
             }
+            let (zones, identity) = (shared.zones.load_full(), shared.identity.load_full());
+            let now =
+                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
             if let Ok(asked) = Query::read(&query)
                 && transfer::is_wanted(&asked)
+                // What is signed wrongly is answered as any such query.
+                && let Ok(mut signer) = tsig::check(&identity.keys, &query, &asked, now)
             {
-                let is_allowed = shared.identity.load().transfer.iter().any(|prefix| prefix.has(self.from.ip()));
+                let (address, key) = (self.from.ip(), signer.as_ref().map(tsig::Signer::key));
+                let is_allowed = identity.transfer.iter().any(|secondary| secondary.is(address, key));
                 let records = if is_allowed { catalog.records(asked.name.wire()) } else { None };
                 let result = if records.is_some() { "given" } else { "refused" };
                 shared.metrics.transfers.with_label_values(&[result]).inc();
-                for message in transfer::answer(&query, &asked, records.as_deref()) {
+                for mut message in transfer::answer(&query, &asked, records.as_deref()) {
+                    if let Some(signer) = &mut signer {
+                        signer.sign(&mut message, now);
+                    }
                     send(&mut stream, message).await?;
                 }
                 continue;
             }
-            let zones = shared.zones.load_full();
-            let now =
-                SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
             let client = Client { address: self.from.ip(), transport: Transport::Stream, now };
-            let Some(answered) = answer(&zones, &shared.identity.load(), &client, &query, &mut out) else {
+            let Some(answered) = answer(&zones, &identity, &client, &query, &mut out) else {
                 shared.metrics.ignored.inc();
                 return Ok(());
             };
@@ -178,7 +184,8 @@ impl Connection {
 
 /// Sends a message as a frame, and gives its memory back.
 async fn send(stream: &mut (impl AsyncWrite + Unpin), mut message: Vec<u8>) -> io::Result<Vec<u8>> {
-    let length = u16::try_from(message.len()).expect("no longer than a message may be");
+    let length =
+        u16::try_from(message.len()).map_err(|_| io::Error::other("a record with its signature is too long"))?;
     message.splice(..0, length.to_be_bytes());
     let write = async {
         stream.write_all(&message).await?;

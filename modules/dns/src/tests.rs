@@ -6,6 +6,11 @@ use std::{
     time::Duration,
 };
 
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query as Question},
+    rr::{RecordType, TSigner, rdata::tsig::TsigAlgorithm},
+    serialize::binary::BinEncodable as _,
+};
 use kube_contract::{Appliance, Limits, Running, testing};
 
 use super::*;
@@ -225,4 +230,45 @@ async fn a_signed_zone_keeps_its_key_and_stays_signed_until_its_parent_lets_go()
     fs::write(&damaged, "{}").unwrap();
     let error = Dns::bind(&signed, Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
     assert!(error.contains("kube.test.json") && error.contains("bogus"), "{error}");
+}
+
+#[tokio::test]
+async fn who_signs_with_a_key_of_the_config_gets_the_zone_from_any_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret_file = folder.path().join("secret");
+    let key = Key { algorithm: Algorithm::HmacSha384, secret_file: secret_file.clone() };
+    let name: Name = "second".parse().unwrap();
+    let transfer = vec![Secondary::From("192.0.2.0/24".parse().unwrap()), Secondary::With(name.clone())];
+    let config = Config { transfer, keys: [(name.clone(), key)].into(), ..config(folder.path()) };
+    for secret in ["", "not base 64"] {
+        fs::write(&secret_file, secret).unwrap();
+        let error = Dns::bind(&config, &Registry::new()).err().unwrap().to_string();
+        assert!(error.contains("secret: not a secret in base 64"), "{error}");
+    }
+    fs::write(&secret_file, "c2VjcmV0\n").unwrap();
+    let (running, address, _) = serve(&config).await;
+    let key = TSigner::new(b"secret".to_vec(), TsigAlgorithm::HmacSha384, "second.".parse().unwrap(), 300).unwrap();
+    let mut asked = Message::new(7, MessageType::Query, OpCode::Query);
+    asked.add_query(Question::query("kube.test.".parse().unwrap(), RecordType::AXFR));
+    let plain = asked.to_bytes().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let mut verifier = asked.finalize(&key, now).unwrap().unwrap();
+    let signed = asked.to_bytes().unwrap();
+    let transferred = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        [plain, signed].map(|message| {
+            stream.write_all(&(message.len() as u16).to_be_bytes()).unwrap();
+            stream.write_all(&message).unwrap();
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            let mut answer = vec![0; u16::from_be_bytes(length).into()];
+            stream.read_exact(&mut answer).unwrap();
+            answer
+        })
+    };
+    let [refused, given] = tokio::task::spawn_blocking(transferred).await.unwrap();
+    assert_eq!((refused[3] & 15, refused[7]), (5, 0));
+    assert_eq!(given[3] & 15, 0);
+    assert!(verifier.verify(&given).unwrap().answers.len() > 10);
+    running.stop().await;
 }

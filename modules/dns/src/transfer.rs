@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     content::{Record, Soa},
+    name::Name,
     query::{HEADER, Opcode, Query},
     reply::Rcode,
     rrset::{IN, inside, pointer},
@@ -17,8 +18,7 @@ use crate::{
 const LONG: usize = 16 << 10;
 
 /// Whom a zone may be given to: an address, or all that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     address: IpAddr,
     length: u8,
@@ -50,24 +50,50 @@ impl FromStr for Prefix {
     }
 }
 
-impl TryFrom<String> for Prefix {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Prefix> for String {
-    fn from(prefix: Prefix) -> Self {
-        prefix.to_string()
-    }
-}
-
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = if self.address.is_ipv4() { 32 } else { 128 };
         if self.length == whole { self.address.fmt(f) } else { write!(f, "{}/{}", self.address, self.length) }
+    }
+}
+
+/// Who may have whole zones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Secondary {
+    /// Who asks from one of these addresses.
+    From(Prefix),
+    /// Who signs with the key of this name.
+    With(Name),
+}
+
+impl Secondary {
+    /// Whether one who asks from `address`, and has signed with a key of that name, is meant.
+    pub(crate) fn is(&self, address: IpAddr, key: Option<&Name>) -> bool {
+        match self {
+            Self::From(prefix) => prefix.has(address),
+            Self::With(name) => key == Some(name),
+        }
+    }
+}
+
+impl TryFrom<String> for Secondary {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || {
+            format!("{text:?} is not an address, a prefix or the name of a key, like \"2001:db8::/32\" or \"second\"")
+        };
+        text.parse().map(Self::From).or_else(|_| text.parse().map(Self::With).map_err(|_| wrong()))
+    }
+}
+
+impl From<Secondary> for String {
+    fn from(secondary: Secondary) -> Self {
+        match secondary {
+            Secondary::From(prefix) => prefix.to_string(),
+            Secondary::With(name) => name.into(),
+        }
     }
 }
 
@@ -133,7 +159,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{name::Name, text, zone};
+    use crate::{text, zone};
 
     fn prefix(text: &str) -> Prefix {
         text.parse().unwrap()
