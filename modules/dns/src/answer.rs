@@ -9,6 +9,7 @@ use crate::{
     cookie::{Cookies, Presented},
     denial::Hash,
     name::{LONGEST, length, suffixes},
+    notify::Notified,
     query::{Edns, HEADER, Malformed, Opcode, Query},
     reply::{OPT, Rcode, Reply, Section},
     rrset::{IN, Rrset},
@@ -74,6 +75,8 @@ pub(crate) struct Identity {
     pub(crate) transfer: Vec<Secondary>,
     /// What queries may be signed with.
     pub(crate) keys: Vec<tsig::Key>,
+    /// Who is told of changes.
+    pub(crate) notify: Vec<Notified>,
 }
 
 /// Who asks, how, and when (in seconds since 1970).

@@ -229,6 +229,7 @@ impl Kept {
         let zones = Zones::new(zones);
         shared.metrics.show(&zones, self.signatures.expiries());
         shared.zones.store(Arc::new(zones));
+        shared.changed.notify_one();
         self.contents = contents;
         Ok(())
     }

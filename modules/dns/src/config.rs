@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, transfer::Secondary, tsig::Algorithm};
+use crate::{Name, notify::Notified, transfer::Secondary, tsig::Algorithm};
 
 /// What a person can set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub records: Vec<Entry>,
     /// Who may transfer zones: addresses, prefixes, and names of keys.
     pub transfer: Vec<Secondary>,
+    /// Secondaries that are told when a zone has changed.
+    pub notify: Vec<Notified>,
     /// The keys that queries may be signed with, by their names.
     pub keys: BTreeMap<Name, Key>,
     /// Whether zones are signed.
@@ -58,6 +60,7 @@ impl Default for Config {
             zones: Vec::new(),
             records: Vec::new(),
             transfer: Vec::new(),
+            notify: Vec::new(),
             keys: BTreeMap::new(),
             dnssec: false,
             nsid: String::new(),

@@ -17,7 +17,7 @@
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `zone`, `rrset`, `denial` and `text` are pure.
+//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -39,6 +39,7 @@ mod limit;
 mod listen;
 mod metrics;
 mod name;
+mod notify;
 mod own;
 mod query;
 mod reply;
@@ -49,6 +50,7 @@ mod serve;
 mod signing;
 mod state;
 mod tcp;
+mod tell;
 mod text;
 mod transfer;
 mod tsig;
@@ -71,7 +73,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustls::server::ResolvesServerCert;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::spawn_blocking,
     time::sleep,
 };
@@ -83,6 +85,7 @@ pub use dnssec::{key::Ds, rollover::Next};
 pub use error::Error;
 pub use handle::Handle;
 pub use name::{Name, NotAName};
+pub use notify::Notified;
 pub use rtype::Rtype;
 pub use signing::Delegation;
 pub use text::Wrong;
@@ -150,6 +153,7 @@ impl Dns {
             .map_err(|error| Error::Thread(error.into()))?;
         let shared = Arc::new(Shared {
             zones: ArcSwap::default(),
+            changed: Notify::new(),
             identity: ArcSwap::from_pointee(identity(config, keys, Cookies::new(secret))),
             metrics: metrics::Metrics::register(registry)?,
             connections: Arc::default(),
@@ -196,6 +200,7 @@ impl Module for Dns {
         tokio::select! {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
+            () = tell::tell(&self.shared) => Ok(()),
         }
     }
 
@@ -299,6 +304,7 @@ fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity
         rate_limit: config.rate_limit,
         transfer: config.transfer.clone(),
         keys,
+        notify: config.notify.clone(),
     }
 }
 

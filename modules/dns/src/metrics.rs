@@ -50,6 +50,8 @@ pub(crate) struct Metrics {
     limited: IntCounterVec,
     /// Zones that were asked for whole, by what came of it.
     pub(crate) transfers: IntCounterVec,
+    /// Secondaries that were told of a change, by what came of it.
+    pub(crate) notifies: IntCounterVec,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -103,6 +105,11 @@ impl Metrics {
             transfers: vec(
                 "kube_dns_transfers_total",
                 "Zones that were asked for whole, by what came of it.",
+                &["result"],
+            )?,
+            notifies: vec(
+                "kube_dns_notifies_total",
+                "Secondaries that were told of a change, by what came of it.",
                 &["result"],
             )?,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,

@@ -272,3 +272,31 @@ async fn who_signs_with_a_key_of_the_config_gets_the_zone_from_any_address() {
     assert!(verifier.verify(&given).unwrap().answers.len() > 10);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn secondaries_are_told_at_start_and_of_every_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mut hears, unheard] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    hears.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let notify = [&hears, &unheard].map(|socket| Notified(socket.local_addr().unwrap())).to_vec();
+    let (running, _, dns) = serve(&Config { notify, ..config(folder.path()) }).await;
+    let name: Name = "_acme-challenge.kube.test".parse().unwrap();
+    for change in 0..3 {
+        hears = tokio::task::spawn_blocking(move || {
+            let mut message = [0; 512];
+            let (length, from) = hears.recv_from(&mut message).unwrap();
+            assert_eq!((message[2], &message[12..length]), (0x24, &query("kube.test", Rtype::SOA)[12..]));
+            message[2] |= 0x80;
+            hears.send_to(&message[..length], from).unwrap();
+            hears
+        })
+        .await
+        .unwrap();
+        let answered = dns.shared.metrics.notifies.with_label_values(&["answered"]);
+        while answered.get() == change {
+            tokio::task::yield_now().await;
+        }
+        dns.handle().publish_txt(&name, &[change.to_string()], Duration::from_secs(60)).unwrap();
+    }
+    running.stop().await;
+}
