@@ -154,8 +154,12 @@ pub fn kube(program: &Path, files: &Files, options: &str, wrap: &[&str]) -> Resu
     start("KUBE", &config, &[&program, "run", "--config"], files, wrap)
 }
 
-/// Starts a program with its config file as the last argument, and waits until it answers for every zone.
-fn start(name: &'static str, config: &str, command: &[&str], files: &Files, wrap: &[&str]) -> Result<Server> {
+/// Starts a program with its config file as the last argument, and waits until it answers for every zone. `PORT` and `FOLDER` in
+/// the config are a free port of loopback, and a folder of its own.
+///
+/// # Errors
+/// It is not installed, or does not answer in time; with what it said.
+pub fn start(name: &'static str, config: &str, command: &[&str], files: &Files, wrap: &[&str]) -> Result<Server> {
     let folder = tempfile::Builder::new().prefix("kube-dns-").tempdir()?;
     let port = free_port()?;
     let shown = folder.path().display().to_string();
