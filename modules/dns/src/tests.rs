@@ -242,7 +242,7 @@ async fn who_signs_with_a_key_of_the_config_gets_the_zone_from_any_address() {
     let config = Config { transfer, keys: [(name.clone(), key)].into(), ..config(folder.path()) };
     for secret in ["", "not base 64"] {
         fs::write(&secret_file, secret).unwrap();
-        let error = Dns::bind(&config, &Registry::new()).err().unwrap().to_string();
+        let error = Dns::bind(&config, Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
         assert!(error.contains("secret: not a secret in base 64"), "{error}");
     }
     fs::write(&secret_file, "c2VjcmV0\n").unwrap();
@@ -266,7 +266,7 @@ async fn who_signs_with_a_key_of_the_config_gets_the_zone_from_any_address() {
             answer
         })
     };
-    let [refused, given] = tokio::task::spawn_blocking(transferred).await.unwrap();
+    let [refused, given] = spawn_blocking(transferred).await.unwrap();
     assert_eq!((refused[3] & 15, refused[7]), (5, 0));
     assert_eq!(given[3] & 15, 0);
     assert!(verifier.verify(&given).unwrap().answers.len() > 10);
@@ -282,7 +282,7 @@ async fn secondaries_are_told_at_start_and_of_every_change() {
     let (running, _, dns) = serve(&Config { notify, ..config(folder.path()) }).await;
     let name: Name = "_acme-challenge.kube.test".parse().unwrap();
     for change in 0..3 {
-        hears = tokio::task::spawn_blocking(move || {
+        hears = spawn_blocking(move || {
             let mut message = [0; 512];
             let (length, from) = hears.recv_from(&mut message).unwrap();
             assert_eq!((message[2], &message[12..length]), (0x24, &query("kube.test", Rtype::SOA)[12..]));
