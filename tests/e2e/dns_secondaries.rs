@@ -93,10 +93,15 @@ zone "ZONE" {
 };
 "#;
 
-/// A KUBE with one zone, and that zone's file.
+/// A KUBE with one signed zone, and that zone's file.
 fn home() -> (Home, Files) {
     let home = Home::new();
     let files = Files::write(&[&Zone::generate(&mut Dice::new(SEED), 500)], &home.path("")).unwrap();
+    // NSD 4.6 does not survive NSEC3 with a name that is too long for a wildcard below it.
+    let (_, file) = &files.zones[0];
+    let text = fs::read_to_string(file).unwrap();
+    let has_room = |line: &&str| line.split(' ').next().is_some_and(|owner| owner.len() + "*.".len() < 255);
+    fs::write(file, text.lines().filter(has_room).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     fs::write(home.path("secret"), SECRET).unwrap();
     configure(&home, &files, &[]);
     (home, files)
@@ -107,7 +112,7 @@ fn configure(home: &Home, files: &Files, notify: &[String]) {
     let (listen, zone) = (crate::kube::LISTEN, &files.zones[0].1);
     home.configure(&format!(
         "domain = \"localhost\"\ndata = \"data\"\n{listen}\n\
-         [dns]\nlisten = [\"127.0.0.1:0\"]\nzones = [{zone:?}]\ndnssec = false\nnotify = {notify:?}\n{OPTIONS}"
+         [dns]\nlisten = [\"127.0.0.1:0\"]\nzones = [{zone:?}]\ndnssec = true\nnotify = {notify:?}\n{OPTIONS}"
     ));
 }
 
@@ -180,7 +185,7 @@ fn nsd_knot_and_bind_get_zones_with_a_key_and_follow_them() {
         });
         eprintln!("{} follows after {:?}", secondary.name, begun.elapsed());
         let said = dig(secondary.address, &["+dnssec", &format!("new-here.{APEX}"), "A"]);
-        assert!(said.contains("192.0.2.77"), "{}: {said}", secondary.name);
+        assert!(said.contains("192.0.2.77") && said.contains("RRSIG"), "{}: {said}", secondary.name);
     }
     answered(6.0);
     kube.is_unharmed();
