@@ -13,6 +13,7 @@ use crate::{
     Error,
     config::Config,
     content::{Content, Record, Set},
+    history::History,
     interfaces,
     name::Name,
     own,
@@ -21,6 +22,7 @@ use crate::{
     signing::{Delegation, Signatures},
     state::{Serials, Source},
     text,
+    transfer::Transfer,
     zone::{self, Zone, Zones},
 };
 
@@ -42,6 +44,7 @@ struct Kept {
     /// What other modules say of names, in place of what the zones do.
     published: BTreeMap<(Name, Rtype), Set>,
     contents: Vec<Content>,
+    histories: BTreeMap<Name, History>,
 }
 
 /// A zone as it was written.
@@ -117,8 +120,15 @@ impl Catalog {
         zones: Vec<Written>,
         dnssec: bool,
     ) -> Result<Self, Error> {
-        let kept =
-            Kept { serials, signatures, dnssec, written: zones, published: BTreeMap::new(), contents: Vec::new() };
+        let kept = Kept {
+            serials,
+            signatures,
+            dnssec,
+            written: zones,
+            published: BTreeMap::new(),
+            contents: Vec::new(),
+            histories: BTreeMap::new(),
+        };
         let catalog = Self { shared, kept: Mutex::new(kept) };
         catalog.change(|_| {})?;
         Ok(catalog)
@@ -172,11 +182,12 @@ impl Catalog {
         Some(text::write(content, kept.signatures.signed(zone).filter(|_| with_signatures)))
     }
 
-    /// All records of a zone, with what signing adds to it, the SOA record first; none if it is not served.
-    pub(crate) fn records(&self, zone: &[u8]) -> Option<Vec<Record>> {
+    /// A zone for a secondary, which may know the state with a serial number; none if it is not served.
+    pub(crate) fn transfer(&self, zone: &[u8], known: Option<u32>) -> Option<Transfer> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let content = kept.contents.iter().find(|content| content.apex().wire() == zone)?;
-        Some(zone::records(content, kept.signatures.signed(content.apex())))
+        let changes = kept.histories.get(content.apex()).zip(known).and_then(|(history, known)| history.since(known));
+        Some(Transfer { records: kept.records(content), changes })
     }
 
     /// All zones as they are served.
@@ -194,9 +205,16 @@ impl Catalog {
 }
 
 impl Kept {
+    /// All records of a zone, with what signing adds to it, the SOA record first.
+    fn records(&self, content: &Content) -> Vec<Record> {
+        zone::records(content, self.signatures.signed(content.apex()))
+    }
+
     fn serve(&mut self, shared: &Shared) -> Result<(), Error> {
         let now = now();
         let (mut given, mut contents, mut zones) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let before: Vec<_> =
+            self.contents.iter().map(|content| (content.apex().clone(), self.records(content))).collect();
         for zone in &self.written {
             let mut content = zone.content.clone();
             for ((owner, rtype), set) in &self.published {
@@ -231,7 +249,23 @@ impl Kept {
         shared.zones.store(Arc::new(zones));
         shared.changed.notify_one();
         self.contents = contents;
+        self.remember(&before);
         Ok(())
+    }
+}
+
+impl Kept {
+    /// Keeps what changed since the zones were what they were before.
+    fn remember(&mut self, before: &[(Name, Vec<Record>)]) {
+        let mut histories = std::mem::take(&mut self.histories);
+        for content in &self.contents {
+            let zone = content.apex();
+            let mut history = histories.remove(zone).unwrap_or_default();
+            if let Some((_, before)) = before.iter().find(|(name, _)| name == zone) {
+                history.add(before, &self.records(content));
+            }
+            self.histories.insert(zone.clone(), history);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Set {
 }
 
 /// A record of class IN.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     /// What it is about.
     pub owner: Name,

@@ -34,6 +34,7 @@ mod dnssec;
 mod doh;
 mod error;
 mod handle;
+mod history;
 mod interfaces;
 mod limit;
 mod listen;

@@ -23,8 +23,10 @@ use crate::{
     catalog::Catalog,
     metrics::{TCP, TLS, Tally},
     query::Query,
+    rtype::Rtype,
     serve::Shared,
-    transfer, tsig,
+    transfer::{self, Transfer},
+    tsig,
 };
 
 /// Connections at once; a newer one takes the place of the oldest.
@@ -159,10 +161,14 @@ impl Connection {
             {
                 let (address, key) = (self.from.ip(), signer.as_ref().map(tsig::Signer::key));
                 let is_allowed = identity.transfer.iter().any(|secondary| secondary.is(address, key));
-                let records = if is_allowed { catalog.records(asked.name.wire()) } else { None };
-                let result = if records.is_some() { "given" } else { "refused" };
+                let zone = if is_allowed { catalog.transfer(asked.name.wire(), asked.serial) } else { None };
+                let result = match &zone {
+                    None => "refused",
+                    Some(Transfer { changes: Some(_), .. }) if asked.qtype == Rtype::IXFR => "changes",
+                    Some(_) => "whole",
+                };
                 shared.metrics.transfers.with_label_values(&[result]).inc();
-                for mut message in transfer::answer(&query, &asked, records.as_deref()) {
+                for mut message in transfer::answer(&query, &asked, zone.as_ref()) {
                     if let Some(signer) = &mut signer {
                         signer.sign(&mut message, now);
                     }

@@ -1,5 +1,5 @@
 //! Pure: whole zones for secondaries: [RFC 5936](https://www.rfc-editor.org/rfc/rfc5936) (AXFR), and for those who know an
-//! earlier state [RFC 1995](https://www.rfc-editor.org/rfc/rfc1995) (IXFR), answered with the whole zone or with nothing new.
+//! earlier state what changed since: [RFC 1995](https://www.rfc-editor.org/rfc/rfc1995) (IXFR).
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
@@ -102,9 +102,18 @@ pub(crate) fn is_wanted(query: &Query<'_>) -> bool {
     query.opcode == Opcode::Query && query.qclass == IN && matches!(query.qtype, Rtype::AXFR | Rtype::IXFR)
 }
 
-/// The answer to a query for a zone: `records` of it, the SOA record first. None that it has, or none that may be given, refuse it.
-pub(crate) fn answer(message: &[u8], query: &Query<'_>, records: Option<&[Record]>) -> Vec<Vec<u8>> {
-    let Some((soa, rest)) = records.and_then(<[Record]>::split_first) else {
+/// A zone for a secondary.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    /// All of it, the SOA record first.
+    pub(crate) records: Vec<Record>,
+    /// What changed since the state that the secondary knows, if that is remembered.
+    pub(crate) changes: Option<Vec<Record>>,
+}
+
+/// The answer to a query for a zone; none that is served, or that may be given, refuses it.
+pub(crate) fn answer(message: &[u8], query: &Query<'_>, zone: Option<&Transfer>) -> Vec<Vec<u8>> {
+    let Some((zone, (soa, rest))) = zone.and_then(|zone| Some((zone, zone.records.split_first()?))) else {
         return vec![Answer::new(message, query, Rcode::Refused).out];
     };
     let apex = query.name.wire();
@@ -115,6 +124,7 @@ pub(crate) fn answer(message: &[u8], query: &Query<'_>, records: Option<&[Record
         answer.add(soa, apex);
         return vec![answer.out];
     }
+    let rest = zone.changes.as_deref().filter(|_| query.qtype == Rtype::IXFR).unwrap_or(rest);
     let mut answers = vec![Answer::new(message, query, Rcode::NoError)];
     for record in [soa].into_iter().chain(rest).chain([soa]) {
         if answers.last().is_some_and(|answer| answer.out.len() + record.data.len() > LONG && answer.count > 0) {
@@ -202,11 +212,12 @@ mod tests {
         message
     }
 
-    fn records() -> Vec<Record> {
+    fn zone() -> Transfer {
         let hosts: String =
             (0..2000).map(|host| format!("host{host} 60 A 10.0.{}.{}\n", host / 256, host % 256)).collect();
         let zone = format!("$ORIGIN kube.test.\n@ 60 SOA ns ops 7 1 1 1 1\n@ 60 NS ns\n{hosts}");
-        zone::records(&text::read(zone.as_bytes(), None).unwrap(), None)
+        let records = zone::records(&text::read(zone.as_bytes(), None).unwrap(), None);
+        Transfer { records, changes: None }
     }
 
     fn counts(answers: &[Vec<u8>]) -> Vec<u16> {
@@ -215,19 +226,30 @@ mod tests {
 
     #[test]
     fn a_zone_goes_out_in_many_messages_with_its_soa_at_both_ends() {
-        let (message, records) = (query(Rtype::AXFR, None), records());
-        let answers = answer(&message, &Query::read(&message).unwrap(), Some(&records));
+        let (message, zone) = (query(Rtype::AXFR, None), zone());
+        let answers = answer(&message, &Query::read(&message).unwrap(), Some(&zone));
         assert!(answers.len() > 2 && answers.iter().all(|answer| answer.len() <= LONG + 300 && answer[3] == 0));
-        assert_eq!(counts(&answers).into_iter().map(usize::from).sum::<usize>(), records.len() + 1);
+        assert_eq!(counts(&answers).into_iter().map(usize::from).sum::<usize>(), zone.records.len() + 1);
     }
 
     #[test]
     fn who_knows_the_newest_state_is_told_so() {
-        let records = records();
-        for (serial, expected) in [(6, records.len() + 1), (7, 1), (8, 1)] {
+        let zone = zone();
+        for (serial, expected) in [(6, zone.records.len() + 1), (7, 1), (8, 1)] {
             let message = query(Rtype::IXFR, Some(serial));
-            let answers = answer(&message, &Query::read(&message).unwrap(), Some(&records));
+            let answers = answer(&message, &Query::read(&message).unwrap(), Some(&zone));
             assert_eq!(counts(&answers).into_iter().map(usize::from).sum::<usize>(), expected, "{serial}");
+        }
+    }
+
+    #[test]
+    fn who_knows_a_state_that_is_remembered_is_told_what_changed() {
+        let mut zone = zone();
+        zone.changes = Some(zone.records[..4].to_vec());
+        for (rtype, expected) in [(Rtype::IXFR, 1 + 4 + 1), (Rtype::AXFR, zone.records.len() + 1)] {
+            let message = query(rtype, Some(6));
+            let answers = answer(&message, &Query::read(&message).unwrap(), Some(&zone));
+            assert_eq!(counts(&answers).into_iter().map(usize::from).sum::<usize>(), expected, "{rtype}");
         }
     }
 

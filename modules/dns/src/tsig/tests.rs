@@ -124,7 +124,7 @@ fn every_message_of_a_transfer_is_signed_after_the_one_before() {
     let keys = [key];
     let mut signer = check(&keys, &message, &query, NOW).ok().flatten().unwrap();
     let (mut previous, mut messages) = (mac(&message), 0);
-    for mut answer in transfer::answer(&message, &query, Some(&records)) {
+    for mut answer in transfer::answer(&message, &query, Some(&transfer::Transfer { records, changes: None })) {
         let before = answer.len();
         signer.sign(&mut answer, NOW);
         assert_eq!(answer.len() - before, signer.len());
