@@ -11,7 +11,7 @@ use crate::{
     name::{LONGEST, length, suffixes},
     notify::Notified,
     query::{Edns, HEADER, Malformed, Opcode, Query},
-    reply::{OPT, Rcode, Reply, Section},
+    reply::{OPT, Rcode, Reply, Section, UDP_LIMIT},
     rrset::{IN, Rrset},
     rtype::Rtype,
     transfer::Secondary,
@@ -19,9 +19,6 @@ use crate::{
     zone::{Node, Place, Zone, Zones, wildcard},
 };
 
-/// Most octets of an answer over UDP: what passes everywhere without fragments,
-/// [the resolvers' agreement of 2020](https://www.dnsflagday.net/2020/).
-pub(crate) const UDP_LIMIT: u16 = 1232;
 /// Octets over UDP to those who do not say more: [RFC 1035, section 4.2.1](https://www.rfc-editor.org/rfc/rfc1035#section-4.2.1).
 const PLAIN_LIMIT: u16 = 512;
 /// Octets over a stream.

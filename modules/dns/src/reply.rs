@@ -32,6 +32,9 @@ pub(crate) enum Section {
     Additional,
 }
 
+/// Most octets of an answer over UDP: what passes everywhere without fragments,
+/// [the resolvers' agreement of 2020](https://www.dnsflagday.net/2020/).
+pub(crate) const UDP_LIMIT: u16 = 1232;
 /// The largest offset that a pointer reaches.
 const FARTHEST: usize = 0x3fff;
 /// Octets of an OPT record without options.
@@ -188,7 +191,7 @@ impl<'o> Reply<'o> {
         if let Some(options) = opt {
             self.out.extend([0]);
             self.out.extend(Rtype::OPT.0.to_be_bytes());
-            self.out.extend(crate::answer::UDP_LIMIT.to_be_bytes());
+            self.out.extend(UDP_LIMIT.to_be_bytes());
             self.out.extend([(rcode as u16 >> 4) as u8, 0, if self.wants_dnssec { 0x80 } else { 0 }, 0]);
             self.out.extend((options.len() as u16).to_be_bytes());
             self.out.extend_from_slice(options);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    answer::{Client, Identity, Transport, UDP_LIMIT, answer},
+    answer::{Client, Identity, Transport, answer},
     text, transfer,
     zone::{self, Zone, Zones},
 };
@@ -83,7 +83,7 @@ fn an_answer_with_its_signature_is_no_longer_than_one_without() {
     let key = key(&format!("{}.{}", "a".repeat(63), "b".repeat(63)), Algorithm::HmacSha512);
     let message = asked(&key, RecordType::TXT, NOW);
     let answer = told(&[&key], &message);
-    assert!(answer[2] & 2 != 0 && answer.len() <= usize::from(UDP_LIMIT), "{}", answer.len());
+    assert!(answer[2] & 2 != 0 && answer.len() <= usize::from(crate::reply::UDP_LIMIT), "{}", answer.len());
     other(&key).verify_message_byte(&answer, Some(&mac(&message)), true).unwrap();
 }
 
