@@ -170,7 +170,8 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
 /// What stands in the way on this machine, tried for real.
 fn troubles(config: &Config) -> Vec<String> {
     let mut left = Vec::new();
-    for address in config.hosting.http.iter().chain(&config.hosting.https).chain(&config.metrics.listen) {
+    let listeners = config.hosting.http.iter().chain(&config.hosting.https).chain(&config.metrics.listen);
+    for address in listeners.chain(&config.dns.listen).chain(&config.dns.tls) {
         if address.ip().is_unspecified() && address.is_ipv6() {
             // The IPv4 twin says it all: std cannot bind this one without the IPv4 half of its port.
             continue;
@@ -179,6 +180,9 @@ fn troubles(config: &Config) -> Vec<String> {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => left.push(format!(
                 "{address} needs a privilege: run under the systemd unit, as root, or `setcap cap_net_bind_service=+ep` the binary"
+            )),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => left.push(format!(
+                "{address} is not an address of this machine: set `listen` under [dns] to one that is, or to []"
             )),
             Err(error) => left.push(format!("free {address}: {error} (`ss -ltnp 'sport = :{}'` names who has it)", address.port())),
         }
