@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, BufRead, IsTerminal, Write as _},
     net::{IpAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use clap::Args;
@@ -37,6 +37,8 @@ pub(crate) struct Answers {
 
 pub(crate) fn init(answers: Answers, file: Option<PathBuf>, environment: &Environment) -> Outcome {
     let file = file.unwrap_or_else(|| SYSTEM_FILE.into());
+    // Its folder is flushed, so it has to have a name.
+    let file = path::absolute(&file).unwrap_or(file);
     if file.exists() && !answers.force {
         return Outcome::failed(format!("{} exists; --force replaces it", file.display()));
     }
