@@ -26,6 +26,7 @@
 //! It resolves nothing for others, and forwards nothing. It keeps no cache of answers: they are copied together from what was
 //! encoded when a zone was read, faster than the system takes to send them.
 mod answer;
+mod ask;
 mod catalog;
 mod config;
 mod content;
@@ -45,6 +46,7 @@ mod notify;
 mod own;
 mod query;
 mod reply;
+mod response;
 mod rrset;
 mod rtype;
 mod secrets;

@@ -1,0 +1,83 @@
+//! Asks other name servers.
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
+
+use crate::response::{Question, Response};
+
+/// How long a server may take to answer a datagram, each time that it is asked.
+const TRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
+/// How long a server may take to answer over TCP, connecting included.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// Octets of the longest message.
+const LONGEST: usize = 65535;
+
+/// How a server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// In datagrams, three times.
+    Udp,
+    /// Over a connection, which nobody off the path can answer in place of the server.
+    Tcp,
+}
+
+/// Asks `server`. What it cuts short over UDP has to be asked for again over TCP.
+///
+/// # Errors
+/// It does not answer in time, or what it answers cannot be read.
+pub(crate) async fn ask(server: SocketAddr, question: &Question, over: Over) -> io::Result<Response> {
+    let mut id = [0; 2];
+    getrandom(&mut id, GetRandomFlags::empty())?;
+    let id = u16::from_be_bytes(id);
+    match over {
+        Over::Udp => by_datagram(server, question, id).await,
+        Over::Tcp => timeout(PATIENCE, by_stream(server, question, id)).await?,
+    }
+}
+
+/// Each question has a socket, and so a port, of its own: who guesses answers has to guess that too.
+async fn by_datagram(server: SocketAddr, question: &Question, id: u16) -> io::Result<Response> {
+    let any = match server {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    let (message, mut answer) = (question.write(id), vec![0; LONGEST]);
+    for patience in TRIES {
+        socket.send(&message).await?;
+        let answered = async {
+            loop {
+                let length = socket.recv(&mut answer).await?;
+                if let Some(response) = question.read(id, &answer[..length]) {
+                    return Ok::<_, io::Error>(response);
+                }
+            }
+        };
+        if let Ok(answered) = timeout(patience, answered).await {
+            return answered;
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+async fn by_stream(server: SocketAddr, question: &Question, id: u16) -> io::Result<Response> {
+    let mut stream = TcpStream::connect(server).await?;
+    let message = question.write(id);
+    let length = u16::try_from(message.len()).expect("a name and little more");
+    stream.write_all(&[&length.to_be_bytes()[..], &message].concat()).await?;
+    let mut answer = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut answer).await?;
+    question
+        .read(id, &answer)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an answer to the question"))
+}
