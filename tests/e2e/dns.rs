@@ -274,6 +274,34 @@ fn junk_datagrams_harm_nobody() {
     kube.stop();
 }
 
+/// Whoever forges the addresses of a network has it sent less than was sent for it, with the limit that there is by default.
+#[test]
+fn a_flood_gets_less_out_of_it_than_it_sends() {
+    let (home, _) = home(&[&zone()], "");
+    let kube = home.start();
+    let socket = socket(address(&kube));
+    let (mut dice, mut sent, mut got, mut answer) = (Dice::new(SEED), 0, 0, [0; 2048]);
+    socket.set_nonblocking(true).unwrap();
+    for number in 0..30_000 {
+        let name = match number % 3 {
+            0 => format!("large.{APEX}"),
+            1 => format!("host1.{APEX}"),
+            _ => format!("x{}.{APEX}", dice.roll(u64::MAX)),
+        };
+        let question = Question { edns: Some(1232), wants_dnssec: true, ..question(&name, Rtype::TXT) };
+        // What does not fit into its socket was not sent.
+        sent += socket.send(&question.wire()).unwrap_or_default();
+        while let Ok(length) = socket.recv(&mut answer) {
+            got += length;
+        }
+    }
+    assert!(got > 0 && got < sent, "{got} octets for {sent}");
+    // Others have their answers meanwhile, and so has this network over TCP.
+    assert_eq!(Asker::new(address(&kube)).unwrap().ask(&host().over_tcp()).unwrap().answer.len(), 1);
+    kube.is_unharmed();
+    kube.stop();
+}
+
 #[test]
 fn many_questions_over_one_connection_are_all_answered() {
     let (home, _) = home(&[&zone()], "");
@@ -329,7 +357,7 @@ fn frames_that_come_octet_by_octet_keep_nobody_waiting() {
 
 #[test]
 fn connections_that_say_nothing_give_way_to_newer_ones() {
-    const IDLE: usize = 1200;
+    const IDLE: usize = 10_000;
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
