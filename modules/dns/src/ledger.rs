@@ -61,6 +61,8 @@ pub(crate) type Overlays = BTreeMap<Name, Overlay>;
 pub(crate) struct Ledger {
     path: PathBuf,
     kept: Overlays,
+    /// Whether the last attempt to write failed: nobody knows how far it came.
+    is_in_doubt: bool,
 }
 
 impl Ledger {
@@ -75,7 +77,7 @@ impl Ledger {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Overlays::new(),
             Err(source) => return Err(Error::Read { path, source }),
         };
-        Ok(Self { path, kept })
+        Ok(Self { path, kept, is_in_doubt: false })
     }
 
     /// What is on disk.
@@ -88,12 +90,14 @@ impl Ledger {
     /// # Errors
     /// The file cannot be written; what was there is there still.
     pub(crate) fn keep(&mut self, overlays: &Overlays) -> Result<(), Error> {
-        if *overlays == self.kept {
+        if *overlays == self.kept && !self.is_in_doubt {
             return Ok(());
         }
+        self.is_in_doubt = true;
         let write = || state::write(&self.path, &serde_json::to_vec_pretty(&write(overlays))?);
         write().map_err(|source| Error::Write { path: self.path.clone(), source })?;
         self.kept.clone_from(overlays);
+        self.is_in_doubt = false;
         Ok(())
     }
 }

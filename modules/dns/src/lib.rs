@@ -37,6 +37,8 @@ mod denial;
 mod dnssec;
 mod doh;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod grant;
 mod handle;
 mod history;
@@ -377,37 +379,6 @@ impl Drop for Threads {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in running.drain(..) {
             thread.join().ok();
-        }
-    }
-}
-
-/// What fuzzers call.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    use std::{net::Ipv4Addr, sync::Arc};
-
-    use crate::{
-        answer::{Client, Identity, Transport, answer},
-        text,
-        zone::{Zone, Zones},
-    };
-
-    /// Zones that are asked.
-    pub struct Asked(Zones);
-
-    impl Asked {
-        /// The zone of a text; none if it is no zone.
-        pub fn new(zone: &[u8]) -> Option<Self> {
-            let content = text::read(zone, None).ok()?;
-            Some(Self(Zones::new(vec![Arc::new(Zone::new(&content, None))])))
-        }
-
-        /// The answer to a message.
-        pub fn answer(&self, message: &[u8], over_udp: bool) -> Option<Vec<u8>> {
-            let transport = if over_udp { Transport::Udp } else { Transport::Stream };
-            let client = Client { address: Ipv4Addr::LOCALHOST.into(), transport, now: 1 };
-            let mut out = Vec::new();
-            answer(&self.0, &Identity::default(), &client, message, &mut out).map(|_| out)
         }
     }
 }

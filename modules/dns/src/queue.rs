@@ -1,5 +1,6 @@
 //! Requests to update names wait here, so that whoever answers queries never waits for the disk.
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex as Lock, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,6 +24,8 @@ use crate::{
 
 /// Most requests that wait. Each is at most as long as a message.
 const WAITING: usize = 64;
+/// Most requests whose outcome is remembered: more than come while their signatures hold.
+const REMEMBERED: usize = 1024;
 /// How long nothing is said of requests that change nothing, after one of which it was: their senders try again and again.
 const QUIET: Duration = Duration::from_secs(10);
 /// Names that a line of the log has room for.
@@ -35,6 +38,9 @@ pub(crate) type Answer = Box<dyn FnOnce(Vec<u8>) + Send>;
 pub(crate) struct Queue {
     end: mpsc::Sender<Request>,
     front: Mutex<mpsc::Receiver<Request>>,
+    /// What was answered to the last of them, by their MACs. Over UDP one comes twice if its answer is late, and whoever sees one
+    /// could send it again later: nothing is done twice.
+    done: Lock<VecDeque<(Vec<u8>, Rcode)>>,
     /// When something was last said of one that changes nothing.
     said: Lock<Option<Instant>>,
 }
@@ -60,7 +66,22 @@ pub(crate) enum Taken {
 impl Queue {
     pub(crate) fn new() -> Self {
         let (end, front) = mpsc::channel(WAITING);
-        Self { end, front: Mutex::new(front), said: Lock::default() }
+        Self { end, front: Mutex::new(front), done: Lock::default(), said: Lock::default() }
+    }
+
+    /// What was answered to a request before.
+    fn answered(&self, mac: &[u8]) -> Option<Rcode> {
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.iter().find_map(|(before, rcode)| (before == mac).then_some(*rcode))
+    }
+
+    fn remember(&self, mac: &[u8], rcode: Rcode) {
+        // What failed here may be tried again.
+        if rcode != Rcode::ServFail {
+            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.truncate(REMEMBERED - 1);
+            done.push_front((mac.to_vec(), rcode));
+        }
     }
 
     /// Takes a message in that came at `now`, if it is for those who may update something.
@@ -130,21 +151,36 @@ impl Request {
         let identity = shared.identity.load_full();
         let query = Query::read(&self.message).ok()?;
         let mut signer = tsig::check(&identity.keys, &self.message, &query, self.now).ok()??;
-        let asker = Asker { key: signer.key(), now: self.now };
-        let update = Update::read(&self.message, &query);
-        let zone = update.as_ref().ok().map(|update| update.zone.clone());
-        let rcode = match update.and_then(|update| catalog.update(&update, &identity.grants, asker)) {
-            Ok(changed) => {
-                shared.applied(asker.key, &changed);
-                Rcode::NoError
+        let rcode = match shared.updates.answered(signer.request()) {
+            Some(rcode) => {
+                shared.metrics.updates.with_label_values(&["repeated"]).inc();
+                rcode
             }
-            Err(declined) => {
-                shared.tell(asker.key, zone.as_ref(), &declined);
-                declined.rcode()
+            None => {
+                let rcode = self.apply(shared, catalog, &identity, &query, signer.key());
+                shared.updates.remember(signer.request(), rcode);
+                rcode
             }
         };
         shared.metrics.answered(rcode);
         Some(respond(&self.message, &query, rcode, &mut signer, self.now))
+    }
+
+    /// Does it for the first time; gives the code of the answer.
+    fn apply(&self, shared: &Shared, catalog: &Catalog, identity: &Identity, query: &Query<'_>, key: &Name) -> Rcode {
+        let update = Update::read(&self.message, query);
+        let zone = update.as_ref().ok().map(|update| update.zone.clone());
+        let asker = Asker { key, now: self.now };
+        match update.and_then(|update| catalog.update(&update, &identity.grants, asker)) {
+            Ok(changed) => {
+                shared.applied(key, &changed);
+                Rcode::NoError
+            }
+            Err(declined) => {
+                shared.tell(key, zone.as_ref(), &declined);
+                declined.rcode()
+            }
+        }
     }
 }
 

@@ -230,3 +230,27 @@ async fn when_too_many_wait_one_is_told_so_at_once() {
     assert!((900..1000).contains(&full.len()) && full.iter().all(|answer| answer[3] & 15 == 2));
     assert_eq!(count(&dns, "busy"), full.len() as u64);
 }
+
+#[tokio::test]
+async fn a_request_that_comes_twice_is_done_once_and_answered_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, address, dns) = serve(&updated_by(folder.path(), &["home"])).await;
+    let name = "home.kube.test.";
+    let rrset = RecordSet::from(TheirRecord::from_rdata(theirs(name), 60, RData::A(rdata::A([192, 0, 2, 7].into()))));
+    // It must not be there yet.
+    let mut create = update_message::create(rrset, theirs("kube.test."), true);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    create.finalize(&key("laptop.", SECRET), now).unwrap();
+    let mut create = create.to_bytes().unwrap();
+    for _ in 0..2 {
+        let message = create.clone();
+        assert_eq!(spawn_blocking(move || ask(address, &message)).await.unwrap().unwrap()[3] & 15, 0);
+    }
+    assert_eq!(told(address, delete(name), Some(key("laptop.", SECRET)), false).await, 0);
+    // Whoever has seen it brings nothing back, not even with another ID, which is not signed.
+    create[0] ^= 1;
+    assert_eq!(spawn_blocking(move || ask_over_tcp(address, &create)).await.unwrap()[3] & 15, 0);
+    assert!(address_of(&dns, name).is_empty());
+    assert_eq!(["changed", "repeated"].map(|result| count(&dns, result)), [2, 2]);
+    running.stop().await;
+}
