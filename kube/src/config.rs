@@ -343,6 +343,7 @@ impl Checks<'_> {
                 format!("{:?} is no address, no prefix, and none of the [dns.keys]", String::from(key.clone()));
             self.wrong("dns.transfer", message);
         }
+        self.updates(&config.dns);
         for (name, key) in &config.dns.keys {
             if let Err(error) = fs::File::open(&key.secret_file) {
                 let option = format!("dns.keys.{}.secret_file", String::from(name.clone()));
@@ -389,6 +390,30 @@ impl Checks<'_> {
         }
         if config.hosting.https.is_empty() {
             self.wrong("hosting.https", "needs at least one address");
+        }
+    }
+
+    /// Who may update names has a key, and there are names.
+    fn updates(&mut self, dns: &dns::Config) {
+        for update in &dns.updates {
+            let key = String::from(update.key.clone());
+            if !dns.keys.contains_key(&update.key) {
+                self.wrong("dns.updates", format!("{key:?} is none of the [dns.keys]"));
+            }
+            if update.names.is_empty() || update.types.is_empty() {
+                self.wrong(
+                    "dns.updates",
+                    format!("the key {key:?} may update nothing: give `names`, and types if any"),
+                );
+            }
+            if dns.own.is_none()
+                && let Some(name) = update.names.iter().find(|name| name.is_relative())
+            {
+                let name = String::from(name.clone());
+                let message =
+                    format!("{name:?} is below a domain that has no zone here: write it whole, with a dot at its end");
+                self.wrong("dns.updates", message);
+            }
         }
     }
 

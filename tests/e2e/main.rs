@@ -27,3 +27,4 @@ mod starting;
 mod stopping;
 mod sync;
 mod tokens;
+mod updates;

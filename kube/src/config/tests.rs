@@ -226,3 +226,27 @@ fn secondaries_are_addresses_prefixes_and_keys_that_there_are() {
         assert!(problems.contains(part), "{problems}");
     }
 }
+
+#[test]
+fn updates_are_for_keys_and_names_that_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "c2VjcmV0").unwrap();
+    let key = "[dns.keys.laptop]\nsecret_file = \"secret\"\n";
+    let text = format!(
+        "domain = \"kube.test\"\n[[dns.updates]]\nkey = \"Laptop\"\nnames = [\"home\", \"_acme-challenge.*\"]\n{key}"
+    );
+    let (config, _) = read(&text, folder.path(), &environment()).unwrap();
+    let types: Vec<_> = config.dns.updates[0].types.iter().map(|rtype| String::from(*rtype)).collect();
+    assert_eq!(types, ["A", "AAAA", "TXT"]);
+    for (updates, message) in [
+        ("key = \"other\"\nnames = [\"a.\"]", "1: dns.updates: \"other\" is none of the [dns.keys]"),
+        ("key = \"laptop\"\nnames = []", "1: dns.updates: the key \"laptop\" may update nothing"),
+        ("key = \"laptop\"\nnames = [\"home\"]", "1: dns.updates: \"home\" is below a domain that has no zone here"),
+        ("key = \"laptop\"\nnames = [\"*.*.\"]", "`*` stands for one or more labels"),
+        ("key = \"laptop\"\nnames = [\"a.\"]\ntypes = [\"SOA\"]", "updates cannot change \"SOA\""),
+        ("names = [\"a.\"]", "missing field `key`"),
+    ] {
+        let problems = problems(&format!("[[dns.updates]]\n{updates}\n")).join("\n");
+        assert!(problems.contains(message), "{message}: {problems}");
+    }
+}

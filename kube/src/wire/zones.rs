@@ -21,6 +21,23 @@ impl admin::Zones for Zones {
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {
         self.0.text(&zone.parse().ok()?, with_signatures)
     }
+
+    fn updated(&self, zone: &str) -> Vec<admin::UpdatedStatus> {
+        let status = |updated: dns::Updated| admin::UpdatedStatus {
+            name: updated.owner.to_string(),
+            rtype: updated.rtype.to_string(),
+            records: updated.records as u64,
+            last: admin::UpdateStatus { key: updated.key.into(), at: updated.time },
+        };
+        zone.parse().map_or_else(|_| Vec::new(), |zone| self.0.updated(&zone).into_iter().map(status).collect())
+    }
+
+    fn forget(&self, zone: &str, order: &admin::ForgetOrder) -> Result<Vec<String>, String> {
+        let name = |text: &str| text.parse::<dns::Name>().map_err(|error| error.to_string());
+        let rtype = order.rtype.as_deref().map(str::parse).transpose()?;
+        let forgotten = self.0.forget(&name(zone)?, &name(&order.name)?, rtype).map_err(|error| error.to_string())?;
+        Ok(forgotten.iter().map(ToString::to_string).collect())
+    }
 }
 
 fn signing(delegation: &dns::Delegation) -> admin::SigningStatus {

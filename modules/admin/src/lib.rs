@@ -14,6 +14,8 @@
 //! | `GET /v1/zones` | every [`ZoneStatus`] |
 //! | `GET /v1/zones/{zone}` | every [`RecordStatus`] of the zone, without what signing adds |
 //! | `GET /v1/zones/{zone}/file` | the zone as a zone file, signatures included |
+//! | `GET /v1/zones/{zone}/updates` | every [`UpdatedStatus`]: what dynamic updates left |
+//! | `POST /v1/zones/{zone}/forget` with a [`ForgetOrder`] | the types that were forgotten; 404 when there are none |
 //! | `GET /v1/documents` with a [`PageOrder`] as query | a [`Page`] |
 //! | `GET /v1/documents/{id}` | every [`DocumentStatus`] of that id: one a space |
 //! | `GET /v1/documents/{space}/{id}`, or `POST` with an [`At`] | what the document holds, or held, as JSON |
@@ -71,7 +73,7 @@ use tokio::{
 
 pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
-pub use dns::{DsStatus, RecordStatus, SigningStatus, ZoneStatus, Zones};
+pub use dns::{DsStatus, ForgetOrder, RecordStatus, SigningStatus, UpdateStatus, UpdatedStatus, ZoneStatus, Zones};
 pub use documents::{
     At, ChangeStatus, DocumentName, DocumentStatus, Documents, Findings, HistoryPage, ImportOrder, Imported,
     LONGEST_FILE, Page, PageOrder, Refusal,

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, notify::Notified, transfer::Secondary, tsig::Algorithm};
+use crate::{Name, grant::Update, notify::Notified, transfer::Secondary, tsig::Algorithm};
 
 /// What a person can set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct Config {
     pub notify: Vec<Notified>,
     /// The keys that queries may be signed with, by their names.
     pub keys: BTreeMap<Name, Key>,
+    /// Who may update which names.
+    pub updates: Vec<Update>,
     /// Whether zones are signed.
     pub dnssec: bool,
     /// What this server is called to those who ask which of several it is: NSID.
@@ -62,6 +64,7 @@ impl Default for Config {
             transfer: Vec::new(),
             notify: Vec::new(),
             keys: BTreeMap::new(),
+            updates: Vec::new(),
             dnssec: false,
             nsid: String::new(),
             rate_limit: 200,

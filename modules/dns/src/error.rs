@@ -57,6 +57,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// What updates left is not what was written.
+    #[error("{path} is damaged ({reason}): put it back from a backup; or move it away, and what updates changed is forgotten", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A zone file is not a zone.
     #[error("{path}: {wrong}", path = path.display())]
     Zone {

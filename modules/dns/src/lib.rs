@@ -8,16 +8,18 @@
 //! - It is never a resolver: what is not in its zones is refused.
 //! - An answer over UDP has at most 1232 octets, and what does not fit says so.
 //! - The serial number of a zone grows with every change of it, over restarts and restores too.
+//! - What an update was told is done is on disk, and stays until another update or a person changes it.
 //! - Whoever forges addresses gets fewer octets out of it than it puts in.
 //!
 //! # How it works
 //! ```text
 //!   config, zone files, Handle --> catalog --> Zones, immutable, swapped whole
-//!                                                 |
+//!     updates --> queue --> update --^            |
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
+//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update` and `overlay` are
+//! pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -35,16 +37,22 @@ mod denial;
 mod dnssec;
 mod doh;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod grant;
 mod handle;
 mod history;
 mod interfaces;
+mod ledger;
 mod limit;
 mod listen;
 mod metrics;
 mod name;
 mod notify;
+mod overlay;
 mod own;
 mod query;
+mod queue;
 mod reply;
 mod response;
 mod rrset;
@@ -59,6 +67,7 @@ mod text;
 mod transfer;
 mod tsig;
 mod udp;
+mod update;
 mod zone;
 
 use std::{
@@ -87,7 +96,8 @@ pub use config::{Config, Entry, Key, Own};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{key::Ds, rollover::Next};
 pub use error::Error;
-pub use handle::Handle;
+pub use grant::{Changeable, Pattern, Update};
+pub use handle::{Handle, Updated};
 pub use name::{Name, NotAName};
 pub use notify::Notified;
 pub use rtype::Rtype;
@@ -151,6 +161,7 @@ impl Dns {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let (zones, keys) = (catalog::read(config)?, secrets::read(config)?);
         let serials = state::Serials::open(&config.data)?;
+        let ledger = ledger::Ledger::open(&config.data)?;
         let listeners = Listening::default().next(config, threads)?;
         let mut secret = [0; 16];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
@@ -160,10 +171,11 @@ impl Dns {
             changed: Notify::new(),
             identity: ArcSwap::from_pointee(identity(config, keys, Cookies::new(secret))),
             metrics: metrics::Metrics::register(registry)?,
+            updates: queue::Queue::new(),
             connections: Arc::default(),
             connected: AtomicU64::default(),
         });
-        let kept = (serials, Signatures::new(&config.data.join("keys")));
+        let kept = (serials, Signatures::new(&config.data.join("keys")), ledger);
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, zones, config.dnssec)?);
         Ok(Self {
             config: Mutex::new(config.clone()),
@@ -205,6 +217,7 @@ impl Module for Dns {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
+            () = queue::work(&self.shared, &self.catalog) => Ok(()),
         }
     }
 
@@ -302,6 +315,8 @@ fn tls(certificates: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, Error> 
 }
 
 fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity {
+    let origin = config.own.as_ref().and_then(|own| own.domain.parse().ok());
+    let grants = config.updates.iter().map(|update| grant::Grant::new(update, origin.as_ref())).collect();
     Identity {
         nsid: config.nsid.as_bytes().to_vec(),
         cookies,
@@ -309,6 +324,7 @@ fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity
         transfer: config.transfer.clone(),
         keys,
         notify: config.notify.clone(),
+        grants: grant::Grants(grants),
     }
 }
 
@@ -363,37 +379,6 @@ impl Drop for Threads {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in running.drain(..) {
             thread.join().ok();
-        }
-    }
-}
-
-/// What fuzzers call.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    use std::{net::Ipv4Addr, sync::Arc};
-
-    use crate::{
-        answer::{Client, Identity, Transport, answer},
-        text,
-        zone::{Zone, Zones},
-    };
-
-    /// Zones that are asked.
-    pub struct Asked(Zones);
-
-    impl Asked {
-        /// The zone of a text; none if it is no zone.
-        pub fn new(zone: &[u8]) -> Option<Self> {
-            let content = text::read(zone, None).ok()?;
-            Some(Self(Zones::new(vec![Arc::new(Zone::new(&content, None))])))
-        }
-
-        /// The answer to a message.
-        pub fn answer(&self, message: &[u8], over_udp: bool) -> Option<Vec<u8>> {
-            let transport = if over_udp { Transport::Udp } else { Transport::Stream };
-            let client = Client { address: Ipv4Addr::LOCALHOST.into(), transport, now: 1 };
-            let mut out = Vec::new();
-            answer(&self.0, &Identity::default(), &client, message, &mut out).map(|_| out)
         }
     }
 }

@@ -32,7 +32,7 @@ const TYPES: [(Rtype, &str); 12] = [
     (Rtype::ANY, "ANY"),
 ];
 /// What came of queries, as a label.
-const RCODES: [(Rcode, &str); 9] = [
+const RCODES: [(Rcode, &str); 12] = [
     (Rcode::NoError, "NOERROR"),
     (Rcode::FormErr, "FORMERR"),
     (Rcode::ServFail, "SERVFAIL"),
@@ -40,7 +40,10 @@ const RCODES: [(Rcode, &str); 9] = [
     (Rcode::NotImp, "NOTIMP"),
     (Rcode::Refused, "REFUSED"),
     (Rcode::YxDomain, "YXDOMAIN"),
+    (Rcode::YxRrset, "YXRRSET"),
+    (Rcode::NxRrset, "NXRRSET"),
     (Rcode::NotAuth, "NOTAUTH"),
+    (Rcode::NotZone, "NOTZONE"),
     (Rcode::BadVers, "BADVERS"),
 ];
 
@@ -52,6 +55,10 @@ pub(crate) struct Metrics {
     pub(crate) transfers: IntCounterVec,
     /// Secondaries that were told of a change, by what came of it.
     pub(crate) notifies: IntCounterVec,
+    /// Requests to update names, by what came of them.
+    pub(crate) updates: IntCounterVec,
+    /// RRsets that stand in place of what config and zone files say.
+    pub(crate) updated: IntGauge,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -90,6 +97,11 @@ impl Metrics {
         registry.register(Box::new(seconds.clone()))?;
         let connections = IntGauge::new("kube_dns_connections", "TCP connections that are open.")?;
         registry.register(Box::new(connections.clone()))?;
+        let updated = IntGauge::new(
+            "kube_dns_updated_rrsets",
+            "RRsets that updates left in place of what config and zone files say.",
+        )?;
+        registry.register(Box::new(updated.clone()))?;
         Ok(Self {
             queries: vec(
                 "kube_dns_queries_total",
@@ -112,6 +124,12 @@ impl Metrics {
                 "Secondaries that were told of a change, by what came of it.",
                 &["result"],
             )?,
+            updates: vec(
+                "kube_dns_updates_total",
+                "Requests to update names (RFC 2136), by what came of them.",
+                &["result"],
+            )?,
+            updated,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,
             unsent: one("kube_dns_unsent_total", "Answers that the system did not take.")?,
             seconds,
@@ -125,6 +143,13 @@ impl Metrics {
             connections,
             displaced: one("kube_dns_displaced_total", "TCP connections that were closed because too many were open.")?,
         })
+    }
+
+    /// Counts the answer to an update, which is no query.
+    pub(crate) fn answered(&self, answered: Rcode) {
+        if let Some((_, rcode)) = RCODES.iter().find(|(rcode, _)| *rcode == answered) {
+            self.answers.with_label_values(&[rcode]).inc();
+        }
     }
 
     /// Shows which zones are served, and when the first signatures of those that are signed expire.

@@ -7,7 +7,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::{answer::Identity, metrics::Metrics, tcp::Connections, zone::Zones};
+use crate::{answer::Identity, metrics::Metrics, queue::Queue, tcp::Connections, zone::Zones};
 
 pub(crate) struct Shared {
     pub(crate) zones: ArcSwap<Zones>,
@@ -15,6 +15,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     pub(crate) identity: ArcSwap<Identity>,
     pub(crate) metrics: Metrics,
+    /// Requests to update names.
+    pub(crate) updates: Queue,
     pub(crate) connections: Arc<Connections>,
     pub(crate) connected: AtomicU64,
 }

@@ -1,0 +1,52 @@
+//! What fuzzers call.
+use std::{net::Ipv4Addr, sync::Arc};
+
+use crate::{
+    answer::{Client, Identity, Transport, answer},
+    content::Content,
+    overlay::Overlay,
+    query::Query,
+    text,
+    update::{Asker, Update},
+    zone::{Zone, Zones},
+};
+
+/// Zones that are asked.
+pub struct Asked(Zones);
+
+impl Asked {
+    /// The zone of a text; none if it is no zone.
+    pub fn new(zone: &[u8]) -> Option<Self> {
+        let content = text::read(zone, None).ok()?;
+        Some(Self(Zones::new(vec![Arc::new(Zone::new(&content, None))])))
+    }
+
+    /// The answer to a message.
+    pub fn answer(&self, message: &[u8], over_udp: bool) -> Option<Vec<u8>> {
+        let transport = if over_udp { Transport::Udp } else { Transport::Stream };
+        let client = Client { address: Ipv4Addr::LOCALHOST.into(), transport, now: 1 };
+        let mut out = Vec::new();
+        answer(&self.0, &Identity::default(), &client, message, &mut out).map(|_| out)
+    }
+}
+
+/// A zone that is updated by one who may change everything.
+pub struct Updated(Content);
+
+impl Updated {
+    /// The zone of a text; none if it is no zone.
+    pub fn new(zone: &[u8]) -> Option<Self> {
+        text::read(zone, None).ok().map(Self)
+    }
+
+    /// The zone after a message, whatever that wants first; none if it is no update, or changes nothing.
+    pub fn update(&self, message: &[u8]) -> Option<Content> {
+        let update = Update::read(message, &Query::read(message).ok()?).ok()?;
+        update.check(&self.0).ok();
+        let asker = Asker { key: self.0.apex(), now: 1 };
+        let left = update.apply(&self.0, &Overlay::default(), asker, |_, _| true).ok()?;
+        let mut content = self.0.clone();
+        left.apply(&mut content);
+        Some(content)
+    }
+}
