@@ -251,6 +251,10 @@ impl Config {
             if !source.has("dns.tls") && !is_elsewhere {
                 self.dns.tls = at(853);
             }
+            // Nobody elsewhere is asked about a name that nobody elsewhere asks for.
+            if !source.has("dns.stun") && !self.domain.is_private() {
+                self.dns.stun = dns::well_known();
+            }
             self.dns.own = Some(dns::Own {
                 domain: self.domain.to_string(),
                 addresses: listed,
@@ -337,6 +341,9 @@ impl Checks<'_> {
         self.tls(config);
         if config.echo.access == echo::Access::Open && !config.domain.is_private() {
             self.odd("echo.access", "\"open\" lets anyone who finds this KUBE read and write every document");
+        }
+        if config.dns.stun.len() > dns::SERVERS {
+            self.wrong("dns.stun", format!("at most {} servers are asked", dns::SERVERS));
         }
         for key in config.dns.unknown_keys() {
             let message =

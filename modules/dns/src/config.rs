@@ -7,7 +7,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::outside::server::{Server, well_known};
 use crate::{Name, notify::Notified, transfer::Secondary, tsig::Algorithm};
+
+/// Most servers that are asked for an address.
+pub const SERVERS: usize = 8;
 
 /// What a person can set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +33,9 @@ pub struct Config {
     pub keys: BTreeMap<Name, Key>,
     /// Whether zones are signed.
     pub dnssec: bool,
+    /// Whom to ask for the address that others see, where the zone says the addresses that are found and no interface has a
+    /// public IPv4 one; at most [`SERVERS`].
+    pub stun: Vec<Server>,
     /// What this server is called to those who ask which of several it is: NSID.
     pub nsid: String,
     /// Answers of a kind that one network (IPv4 /24, IPv6 /56) gets over UDP in a second; 0 is no limit.
@@ -63,6 +70,7 @@ impl Default for Config {
             notify: Vec::new(),
             keys: BTreeMap::new(),
             dnssec: false,
+            stun: Vec::new(),
             nsid: String::new(),
             rate_limit: 200,
             own: None,

@@ -17,7 +17,7 @@
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
+//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `stun` and `text` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -28,6 +28,7 @@
 mod answer;
 mod ask;
 mod catalog;
+mod changes;
 mod config;
 mod content;
 mod cookie;
@@ -37,12 +38,14 @@ mod doh;
 mod error;
 mod handle;
 mod history;
+mod inet6;
 mod interfaces;
 mod limit;
 mod listen;
 mod metrics;
 mod name;
 mod notify;
+mod outside;
 mod own;
 mod query;
 mod reply;
@@ -53,6 +56,7 @@ mod secrets;
 mod serve;
 mod signing;
 mod state;
+mod stun;
 mod tcp;
 mod tell;
 mod text;
@@ -83,7 +87,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use config::{Config, Entry, Key, Own};
+pub use config::{Config, Entry, Key, Own, SERVERS, Server, well_known};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{key::Ds, rollover::Next};
 pub use error::Error;
@@ -97,9 +101,12 @@ pub use transfer::{Prefix, Secondary};
 pub use tsig::Algorithm;
 
 use answer::Identity;
-use catalog::Catalog;
+use catalog::{Catalog, Seen};
+use changes::Changes;
 use cookie::Cookies;
+use interfaces::Addresses;
 use listen::Listener;
+use outside::Outside;
 use serve::Shared;
 use signing::Signatures;
 
@@ -108,10 +115,12 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// The name server.
 pub struct Dns {
-    config: Mutex<Config>,
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     listeners: watch::Sender<Listening>,
+    /// What zones and listeners were made from.
+    seen: Arc<Mutex<Seen>>,
+    outside: Outside,
     tls: TlsAcceptor,
     threads: usize,
 }
@@ -124,11 +133,11 @@ struct Listening {
 }
 
 impl Listening {
-    /// Those that `config` asks for, with those of `self` that it still names.
-    fn next(&self, config: &Config, threads: usize) -> Result<Self, Error> {
+    /// Those that are asked for, with those of `self` that it still names.
+    fn next(&self, Seen { config, addresses, .. }: &Seen, threads: usize) -> Result<Self, Error> {
         Ok(Self {
-            plain: listen::listeners(&interfaces::concrete(&config.listen)?, threads, &self.plain)?,
-            tls: listen::listeners(&interfaces::concrete(&config.tls)?, 0, &self.tls)?,
+            plain: listen::listeners(&interfaces::concrete(&config.listen, addresses), threads, &self.plain)?,
+            tls: listen::listeners(&interfaces::concrete(&config.tls, addresses), 0, &self.tls)?,
         })
     }
 
@@ -149,9 +158,11 @@ impl Dns {
         registry: &Registry,
     ) -> Result<Self, Error> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let (zones, keys) = (catalog::read(config)?, secrets::read(config)?);
         let serials = state::Serials::open(&config.data)?;
-        let listeners = Listening::default().next(config, threads)?;
+        let outside = Outside::open(&config.data);
+        let seen = Seen::of(config, interfaces::addresses()?, &outside);
+        let (zones, keys) = (catalog::read(&seen)?, secrets::read(config)?);
+        let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| Error::Thread(error.into()))?;
@@ -166,10 +177,11 @@ impl Dns {
         let kept = (serials, Signatures::new(&config.data.join("keys")));
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, zones, config.dnssec)?);
         Ok(Self {
-            config: Mutex::new(config.clone()),
             shared,
             catalog,
             listeners: watch::Sender::new(listeners),
+            seen: Arc::new(Mutex::new(seen)),
+            outside,
             tls: tls(certificates)?,
             threads,
         })
@@ -204,18 +216,20 @@ impl Module for Dns {
         tokio::select! {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
+            () = self.outside.ask(&self.shared.metrics) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
         }
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let (zones, keys) = (catalog::read(new)?, secrets::read(new)?);
-        let listeners = self.listeners.borrow().next(new, self.threads)?;
-        let (config, dnssec) = (new.clone(), new.dnssec);
+        let now = Seen::of(new, interfaces::addresses()?, &self.outside);
+        let (zones, keys) = (catalog::read(&now)?, secrets::read(new)?);
+        let listeners = self.listeners.borrow().next(&now, self.threads)?;
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
-            self.shared.identity.store(Arc::new(identity(&config, keys, cookies)));
-            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            self.shared.identity.store(Arc::new(identity(&now.config, keys, cookies)));
+            let (mut seen, dnssec) = (self.seen(), now.config.dnssec);
+            *seen = now;
             self.listen(listeners);
             if let Err(error) = self.catalog.replace(zones, dnssec) {
                 tracing::error!(%error, "the zones stay as they were");
@@ -252,32 +266,60 @@ impl Dns {
 
     /// Reads zone files again when they change, and follows the addresses of the machine.
     async fn follow(&self, cx: &Context) {
-        let config = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut seen = catalog::Seen::of(&config());
+        let mut changes = Changes::open();
+        let mut is_wanting = false;
         loop {
-            sleep(LOOK).await;
-            let config = config();
-            let now = catalog::Seen::of(&config);
-            let is_same = now == seen;
-            seen = now;
-            let listeners = (!is_same).then(|| self.listeners.borrow().next(&config, self.threads));
-            let catalog = Arc::clone(&self.catalog);
-            // Files are read and zones are signed where nobody else waits.
-            let work = move || match is_same {
-                true => catalog.tick(),
-                false => catalog.replace(catalog::read(&config)?, config.dnssec),
-            };
-            let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
-            match followed.and_then(|()| listeners.transpose()) {
-                // Nothing new: what is wrong is wrong still.
-                Ok(None) => {}
-                Ok(Some(listeners)) => {
-                    self.listen(listeners);
-                    cx.ready();
-                }
-                Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
+            match interfaces::addresses() {
+                Ok(addresses) => self.look(cx, addresses, &mut is_wanting).await,
+                Err(error) => cx.degraded(error.to_string()),
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = changes.next() => tracing::debug!("the kernel tells of another address"),
+                () = self.outside.learnt() => {}
             }
         }
+    }
+
+    /// Follows what there is now; `is_wanting` says whether an address could not be listened on the last time.
+    async fn look(&self, cx: &Context, addresses: Addresses, is_wanting: &mut bool) {
+        let config = self.seen().config.clone();
+        self.outside.follow(&config, &addresses);
+        let now = Seen::of(&config, addresses, &self.outside);
+        let is_same = {
+            let mut seen = self.seen();
+            // A reload came between: the next look is at what it brought.
+            if seen.config != config {
+                return;
+            }
+            std::mem::replace(&mut *seen, now.clone()) == now
+        };
+        let listeners = (!is_same || *is_wanting).then(|| self.listeners.borrow().next(&now, self.threads));
+        *is_wanting = matches!(listeners, Some(Err(_)));
+        let (catalog, seen) = (Arc::clone(&self.catalog), Arc::clone(&self.seen));
+        // Files are read and zones are signed where nobody else waits.
+        let work = move || {
+            if is_same {
+                return catalog.tick();
+            }
+            let zones = catalog::read(&now)?;
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.config == now.config { catalog.replace(zones, now.config.dnssec) } else { Ok(()) }
+        };
+        let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
+        match followed.and_then(|()| listeners.transpose()) {
+            // Nothing new: what is wrong is wrong still.
+            Ok(None) => {}
+            Ok(Some(listeners)) => {
+                self.listen(listeners);
+                cx.ready();
+            }
+            Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Listens at these addresses from now on.
@@ -374,9 +416,16 @@ pub mod fuzzing {
 
     use crate::{
         answer::{Client, Identity, Transport, answer},
-        text,
+        stun, text,
         zone::{Zone, Zones},
     };
+
+    /// The answer of a server that may see an address.
+    pub fn stun(message: &[u8]) {
+        // Its own id: who guesses it need not be guessed at.
+        let id = message.get(8..20).and_then(|id| id.try_into().ok()).unwrap_or_default();
+        stun::read(message, &id);
+    }
 
     /// Zones that are asked.
     pub struct Asked(Zones);

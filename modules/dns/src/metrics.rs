@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     pub(crate) transfers: IntCounterVec,
     /// Secondaries that were told of a change, by what came of it.
     pub(crate) notifies: IntCounterVec,
+    /// Rounds of questions which address others see, by what came of them.
+    pub(crate) stun: IntCounterVec,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -110,6 +112,11 @@ impl Metrics {
             notifies: vec(
                 "kube_dns_notifies_total",
                 "Secondaries that were told of a change, by what came of it.",
+                &["result"],
+            )?,
+            stun: vec(
+                "kube_dns_stun_total",
+                "Rounds of questions which address others see, by what came of them.",
                 &["result"],
             )?,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,
