@@ -246,10 +246,10 @@ impl Config {
             };
             let is_elsewhere = source.has("dns.listen");
             if !is_elsewhere {
-                self.dns.listen = at(53);
+                (self.dns.listen, self.dns.listen_by_default) = (at(53), true);
             }
             if !source.has("dns.tls") && !is_elsewhere {
-                self.dns.tls = at(853);
+                (self.dns.tls, self.dns.tls_by_default) = (at(853), true);
             }
             // Nobody elsewhere is asked about a name that nobody elsewhere asks for.
             if !source.has("dns.stun") && !self.domain.is_private() {

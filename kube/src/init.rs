@@ -172,8 +172,12 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
 /// What stands in the way on this machine, tried for real.
 fn troubles(config: &Config) -> Vec<String> {
     let mut left = Vec::new();
+    let names = config.dns.places().unwrap_or_else(|error| {
+        left.push(error.to_string());
+        Vec::new()
+    });
     let listeners = config.hosting.http.iter().chain(&config.hosting.https).chain(&config.metrics.listen);
-    for address in listeners.chain(&config.dns.listen).chain(&config.dns.tls) {
+    for address in listeners.chain(&names) {
         if address.ip().is_unspecified() && address.is_ipv6() {
             // The IPv4 twin says it all: std cannot bind this one without the IPv4 half of its port.
             continue;

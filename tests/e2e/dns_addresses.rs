@@ -129,3 +129,39 @@ fn those_who_see_different_addresses_are_not_believed() {
     until_told(&kube, &[]);
     kube.stop();
 }
+
+/// Where the name server listens, once it is this.
+fn until_listening(kube: &Kube<'_>, expected: &[&str]) {
+    let listening = || {
+        let status = kube.status();
+        let of_dns = status["listeners"].as_array().unwrap().iter().filter(|listener| listener["protocol"] == "dns");
+        let addresses: Vec<_> = of_dns.map(|listener| listener["address"].as_str().unwrap().to_owned()).collect();
+        (addresses == expected).then_some(())
+    };
+    eventually(&format!("{expected:?}, of:\n{}", kube.journal), listening);
+}
+
+#[test]
+fn an_address_that_a_cloud_translates_is_answered_at_the_one_that_the_machine_has() {
+    let Some(network) = network() else { return };
+    let network = network.replace("exec", "ip address add 10.0.0.7/32 dev lo && exec");
+    let config = format!("domain = \"kube.example\"\naddresses = [\"203.0.113.7\"]\ndata = \"data\"\n{LISTEN}\n");
+    let home = Home::of(&config);
+    let kube = start(&home, &network);
+    until_listening(&kube, &["10.0.0.7:53"]);
+    let dig = ["dig", "@10.0.0.7", "+norecurse", "+time=20", "+short", "kube.example", "A"];
+    assert_eq!(Ran::from(&mut inside(&kube, &dig)).ok(), "203.0.113.7\n");
+    // Moved to the machine itself, it is answered there.
+    Ran::from(&mut inside(&kube, &["ip", "address", "add", "203.0.113.7/32", "dev", "lo"])).ok();
+    until_listening(&kube, &["203.0.113.7:53"]);
+    kube.is_unharmed();
+    kube.stop();
+
+    home.configure(&format!("{config}[dns]\nlisten = [\"203.0.113.7:53\"]\n"));
+    let kube = home.spawn_by(
+        &["unshare", "--net", "sh", "-c", &network, "sh", BINARY],
+        &[("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")],
+    );
+    kube.journal.wait(From::Stderr, "not an address of this machine; set `dns.listen`");
+    assert!(!kube.wait().success());
+}

@@ -8,7 +8,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use crate::outside::server::{Server, well_known};
-use crate::{Name, notify::Notified, transfer::Secondary, tsig::Algorithm};
+use crate::{
+    Error, Name,
+    interfaces::{self, Addresses},
+    notify::Notified,
+    transfer::Secondary,
+    tsig::Algorithm,
+};
 
 /// Most servers that are asked for an address.
 pub const SERVERS: usize = 8;
@@ -40,6 +46,12 @@ pub struct Config {
     pub nsid: String,
     /// Answers of a kind that one network (IPv4 /24, IPv6 /56) gets over UDP in a second; 0 is no limit.
     pub rate_limit: u32,
+    /// Whether nobody chose `listen`, so that it gives way to what the machine has.
+    #[serde(skip)]
+    pub listen_by_default: bool,
+    /// The same of `tls`.
+    #[serde(skip)]
+    pub tls_by_default: bool,
     /// The KUBE's own zone; none on `localhost`.
     #[serde(skip)]
     pub own: Option<Own>,
@@ -49,6 +61,23 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where this machine, as it is now, would listen.
+    ///
+    /// # Errors
+    /// The system does not say which addresses it has.
+    pub fn places(&self) -> Result<Vec<SocketAddr>, Error> {
+        let addresses = interfaces::addresses()?;
+        Ok([self.plain(&addresses), self.over_tls(&addresses)].concat())
+    }
+
+    pub(crate) fn plain(&self, addresses: &Addresses) -> Vec<SocketAddr> {
+        addresses.places(&self.listen, self.listen_by_default)
+    }
+
+    pub(crate) fn over_tls(&self, addresses: &Addresses) -> Vec<SocketAddr> {
+        addresses.places(&self.tls, self.tls_by_default)
+    }
+
     /// The keys that `transfer` names but `keys` has not.
     pub fn unknown_keys(&self) -> impl Iterator<Item = &Name> {
         let named = self.transfer.iter().filter_map(|secondary| match secondary {
@@ -73,6 +102,8 @@ impl Default for Config {
             stun: Vec::new(),
             nsid: String::new(),
             rate_limit: 200,
+            listen_by_default: false,
+            tls_by_default: false,
             own: None,
             data: PathBuf::new(),
         }

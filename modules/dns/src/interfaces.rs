@@ -29,6 +29,48 @@ impl Addresses {
     pub(crate) fn public(&self) -> impl Iterator<Item = IpAddr> {
         self.all.iter().copied().filter(|address| is_public(address) && !self.passing.contains(address))
     }
+
+    /// The addresses that `listen` stands for, each once: an unspecified one for all of its family that this machine has, so that an
+    /// answer comes from where the query went, and another name server can have addresses of its own.
+    ///
+    /// By default it stands for those of them that people elsewhere come to, and so does an address that this machine
+    /// has not: a cloud or a router translates it to one of these.
+    pub(crate) fn places(&self, listen: &[SocketAddr], by_default: bool) -> Vec<SocketAddr> {
+        let mut places: Vec<SocketAddr> = Vec::new();
+        for wanted in listen {
+            let is_any = wanted.ip().is_unspecified();
+            let of_family: Vec<_> = if by_default && (is_any || !self.all.contains(&wanted.ip())) {
+                self.reached(wanted.is_ipv4())
+            } else if is_any {
+                // Those of one link need its number to be listened on, and nobody is told about them.
+                let of_family = self.all.iter().filter(|ip| ip.is_ipv4() == wanted.is_ipv4() && !is_link_local(ip));
+                of_family.copied().collect()
+            } else {
+                vec![wanted.ip()]
+            };
+            places.extend(of_family.into_iter().map(|address| SocketAddr::new(address, wanted.port())));
+        }
+        let mut seen = Vec::new();
+        places.retain(|address| {
+            address.port() == 0
+                || !seen.contains(address) && {
+                    seen.push(*address);
+                    true
+                }
+        });
+        places
+    }
+
+    /// The addresses of a family that queries from elsewhere arrive at: the public ones, or those behind translation. Loopback is
+    /// left to resolvers of this machine, and what a cloud or router translates to is never one of its addresses.
+    fn reached(&self, is_v4: bool) -> Vec<IpAddr> {
+        let public: Vec<_> = self.public().filter(|address| address.is_ipv4() == is_v4).collect();
+        let of_family = self.all.iter().filter(|address| address.is_ipv4() == is_v4 && !self.passing.contains(address));
+        match public.is_empty() {
+            true => of_family.filter(|address| !address.is_loopback() && !is_link_local(address)).copied().collect(),
+            false => public,
+        }
+    }
 }
 
 /// The addresses of now.
@@ -53,32 +95,6 @@ pub(crate) fn addresses() -> Result<Addresses, Error> {
     all.dedup();
     let passing = all.iter().copied().filter(|address| state(address).is_passing).collect();
     Ok(Addresses { all, passing })
-}
-
-/// The addresses that `listen` stands for: an unspecified one for all of its family that this machine has, so that an answer
-/// comes from where the query went, and another name server can have loopback addresses of its own.
-pub(crate) fn concrete(listen: &[SocketAddr], addresses: &Addresses) -> Vec<SocketAddr> {
-    let mut concrete: Vec<SocketAddr> = Vec::new();
-    for wanted in listen {
-        if wanted.ip().is_unspecified() {
-            let of_family = addresses.all.iter().filter(|address| {
-                // Those of one link need its number to be listened on, and nobody is told about them.
-                address.is_ipv4() == wanted.is_ipv4() && !is_link_local(address)
-            });
-            concrete.extend(of_family.map(|address| SocketAddr::new(*address, wanted.port())));
-        } else {
-            concrete.push(*wanted);
-        }
-    }
-    let mut seen = Vec::new();
-    concrete.retain(|address| {
-        address.port() == 0
-            || !seen.contains(address) && {
-                seen.push(*address);
-                true
-            }
-    });
-    concrete
 }
 
 fn is_link_local(address: &IpAddr) -> bool {
@@ -109,12 +125,36 @@ pub(crate) fn is_public(address: &IpAddr) -> bool {
 mod tests {
     use super::*;
 
+    fn places(listen: &[&str], by_default: bool, machine: &[&str]) -> Vec<String> {
+        let listen: Vec<_> = listen.iter().map(|address| address.parse().unwrap()).collect();
+        let machine = Addresses::lasting(machine.iter().map(|address| address.parse().unwrap()).collect());
+        machine.places(&listen, by_default).iter().map(ToString::to_string).collect()
+    }
+
+    const ANY: [&str; 2] = ["0.0.0.0:53", "[::]:53"];
+
     #[test]
     fn unspecified_stands_for_all_of_its_family() {
-        let listen = ["0.0.0.0:53".parse().unwrap(), "127.0.0.1:53".parse().unwrap()];
-        let all: Vec<SocketAddr> = concrete(&listen, &addresses().unwrap());
-        assert!(all.contains(&"127.0.0.1:53".parse().unwrap()) && all.iter().all(SocketAddr::is_ipv4));
-        assert_eq!(all.iter().filter(|address| **address == "127.0.0.1:53".parse().unwrap()).count(), 1);
+        let machine = ["127.0.0.1", "10.0.0.7", "203.0.112.9", "169.254.0.1", "::1", "fe80::1"];
+        let all = ["127.0.0.1:53", "10.0.0.7:53", "203.0.112.9:53"];
+        assert_eq!(places(&["0.0.0.0:53", "127.0.0.1:53"], false, &machine), all);
+        assert_eq!(places(&["[::]:53"], false, &machine), ["[::1]:53"]);
+        assert_eq!(places(&["192.0.2.1:53"], false, &machine), ["192.0.2.1:53"], "it fails, with advice");
+        let now = addresses().unwrap();
+        assert!(now.all.contains(&IpAddr::from([127, 0, 0, 1])), "{now:?}");
+    }
+
+    #[test]
+    fn by_default_only_addresses_that_queries_from_elsewhere_arrive_at_are_listened_on() {
+        let public = ["127.0.0.1", "127.0.0.53", "10.0.0.7", "203.0.112.9", "::1", "2a01:4f8::1", "fd00::1", "fe80::1"];
+        assert_eq!(places(&ANY, true, &public), ["203.0.112.9:53", "[2a01:4f8::1]:53"]);
+        let translated = ["127.0.0.1", "10.0.0.7", "172.17.0.1", "::1", "fe80::1"];
+        assert_eq!(places(&ANY, true, &translated), ["10.0.0.7:53", "172.17.0.1:53"]);
+        assert_eq!(places(&["203.0.113.7:53"], true, &translated), ["10.0.0.7:53", "172.17.0.1:53"]);
+        assert_eq!(places(&["203.0.113.7:53", "10.0.0.7:53"], true, &translated), ["10.0.0.7:53", "172.17.0.1:53"]);
+        assert_eq!(places(&["203.0.112.9:53"], true, &public), ["203.0.112.9:53"]);
+        assert_eq!(places(&["127.0.0.1:53"], true, &public), ["127.0.0.1:53"], "it was listed");
+        assert!(places(&["[2001:db8::7]:53"], true, &translated).is_empty(), "there is no IPv6 here");
     }
 
     #[test]

@@ -83,7 +83,7 @@ use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -112,6 +112,8 @@ use signing::Signatures;
 
 /// How often it is looked whether zone files or the machine's addresses have changed.
 const LOOK: Duration = Duration::from_secs(2);
+/// How soon an address that could not be listened on is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// The name server.
 pub struct Dns {
@@ -136,8 +138,8 @@ impl Listening {
     /// Those that are asked for, with those of `self` that it still names.
     fn next(&self, Seen { config, addresses, .. }: &Seen, threads: usize) -> Result<Self, Error> {
         Ok(Self {
-            plain: listen::listeners(&interfaces::concrete(&config.listen, addresses), threads, &self.plain)?,
-            tls: listen::listeners(&interfaces::concrete(&config.tls, addresses), 0, &self.tls)?,
+            plain: listen::listeners(&config.plain(addresses), threads, &self.plain)?,
+            tls: listen::listeners(&config.over_tls(addresses), 0, &self.tls)?,
         })
     }
 
@@ -244,6 +246,9 @@ impl Dns {
         let mut changed = self.listeners.subscribe();
         loop {
             let listeners = changed.borrow_and_update().clone();
+            if listeners.plain.is_empty() && !self.seen().config.listen.is_empty() {
+                tracing::warn!("nobody is answered: this machine has no address for `dns.listen` yet");
+            }
             let mut threads = Threads::start(&listeners.plain, self.threads, &self.shared)?;
             let accepting = listeners.all().map(|(listener, is_tls)| {
                 let accepting = listener.tcp.try_clone().and_then(TcpListener::from_std);
@@ -267,10 +272,10 @@ impl Dns {
     /// Reads zone files again when they change, and follows the addresses of the machine.
     async fn follow(&self, cx: &Context) {
         let mut changes = Changes::open();
-        let mut is_wanting = false;
+        let mut again = None;
         loop {
             match interfaces::addresses() {
-                Ok(addresses) => self.look(cx, addresses, &mut is_wanting).await,
+                Ok(addresses) => self.look(cx, addresses, &mut again).await,
                 Err(error) => cx.degraded(error.to_string()),
             }
             tokio::select! {
@@ -281,8 +286,8 @@ impl Dns {
         }
     }
 
-    /// Follows what there is now; `is_wanting` says whether an address could not be listened on the last time.
-    async fn look(&self, cx: &Context, addresses: Addresses, is_wanting: &mut bool) {
+    /// Follows what there is now; `again` says when an address that could not be listened on is tried again.
+    async fn look(&self, cx: &Context, addresses: Addresses, again: &mut Option<Instant>) {
         let config = self.seen().config.clone();
         self.outside.follow(&config, &addresses);
         let now = Seen::of(&config, addresses, &self.outside);
@@ -294,8 +299,11 @@ impl Dns {
             }
             std::mem::replace(&mut *seen, now.clone()) == now
         };
-        let listeners = (!is_same || *is_wanting).then(|| self.listeners.borrow().next(&now, self.threads));
-        *is_wanting = matches!(listeners, Some(Err(_)));
+        let is_due = again.is_some_and(|again| again <= Instant::now());
+        let listeners = (!is_same || is_due).then(|| self.listeners.borrow().next(&now, self.threads));
+        if let Some(listeners) = &listeners {
+            *again = listeners.is_err().then(|| Instant::now() + AGAIN);
+        }
         let (catalog, seen) = (Arc::clone(&self.catalog), Arc::clone(&self.seen));
         // Files are read and zones are signed where nobody else waits.
         let work = move || {
