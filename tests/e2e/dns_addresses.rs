@@ -145,7 +145,9 @@ fn until_listening(kube: &Kube<'_>, expected: &[&str]) {
 fn an_address_that_a_cloud_translates_is_answered_at_the_one_that_the_machine_has() {
     let Some(network) = network() else { return };
     let network = network.replace("exec", "ip address add 10.0.0.7/32 dev lo && exec");
-    let config = format!("domain = \"kube.example\"\naddresses = [\"203.0.113.7\"]\ndata = \"data\"\n{LISTEN}\n");
+    let config = format!(
+        "domain = \"kube.example\"\naddresses = [\"203.0.113.7\"]\ndata = \"data\"\n{LISTEN}\n[tls]\nissuer = \"local\"\n"
+    );
     let home = Home::of(&config);
     let kube = start(&home, &network);
     until_listening(&kube, &["10.0.0.7:53"]);
