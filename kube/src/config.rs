@@ -255,12 +255,8 @@ impl Config {
             if !source.has("dns.stun") && !self.domain.is_private() {
                 self.dns.stun = dns::well_known();
             }
-            self.dns.own = Some(dns::Own {
-                domain: self.domain.to_string(),
-                addresses: listed,
-                email: self.email.clone(),
-                https: self.hosting.https.first().map(SocketAddr::port),
-            });
+            self.dns.own =
+                Some(dns::Own { domain: self.domain.to_string(), addresses: listed, email: self.email.clone() });
         }
         self.dns.data = self.data.join("dns");
 

@@ -18,6 +18,7 @@ use crate::{
     name::Name,
     outside::Outside,
     own,
+    ports::{Https, Offer},
     rtype::Rtype,
     serve::Shared,
     signing::{Delegation, Signatures},
@@ -63,17 +64,20 @@ pub(crate) struct Seen {
     pub(crate) addresses: Addresses,
     /// Those that people are told.
     pub(crate) public: Vec<IpAddr>,
+    offer: Option<Offer>,
     files: Vec<Option<(SystemTime, u64, u64)>>,
 }
 
 impl Seen {
-    pub(crate) fn of(config: &Config, addresses: Addresses, outside: &Outside) -> Self {
+    pub(crate) fn of(config: &Config, addresses: Addresses, outside: &Outside, https: &dyn Https) -> Self {
         let stamp = |path: &PathBuf| {
             let file = fs::metadata(path).ok()?;
             Some((file.modified().ok()?, file.len(), file.ino()))
         };
         let (public, files) = (outside.public(config, &addresses), config.zones.iter().map(stamp).collect());
-        Self { config: config.clone(), addresses, public, files }
+        // Which port it is is not known before it is bound.
+        let offer = https.offer().filter(|offer| offer.port != 0);
+        Self { config: config.clone(), addresses, public, offer, files }
     }
 }
 
@@ -81,11 +85,11 @@ impl Seen {
 ///
 /// # Errors
 /// The first that is not a zone.
-pub(crate) fn read(Seen { config, public, .. }: &Seen) -> Result<Vec<Written>, Error> {
+pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Vec<Written>, Error> {
     let mut zones: Vec<Written> = Vec::new();
     if let Some(own) = &config.own {
         let addresses = own.addresses.as_deref().unwrap_or(public);
-        let content = own::content(own, addresses, &config.records).map_err(Error::Records)?;
+        let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;
         zones.push(Written { content, file: None });
     }
     for path in &config.zones {

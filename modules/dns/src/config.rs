@@ -150,6 +150,4 @@ pub struct Own {
     pub addresses: Option<Vec<IpAddr>>,
     /// Whom people may write to about the zone.
     pub email: Option<String>,
-    /// The port of HTTPS.
-    pub https: Option<u16>,
 }

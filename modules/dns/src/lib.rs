@@ -48,6 +48,7 @@ mod name;
 mod notify;
 mod outside;
 mod own;
+mod ports;
 mod query;
 mod reply;
 mod response;
@@ -96,6 +97,7 @@ pub use handle::Handle;
 pub use holder::Holder;
 pub use name::{Name, NotAName};
 pub use notify::Notified;
+pub use ports::{Https, Offer, Ports};
 pub use rtype::Rtype;
 pub use signing::Delegation;
 pub use text::Wrong;
@@ -125,6 +127,7 @@ pub struct Dns {
     /// What zones and listeners were made from.
     seen: Arc<Mutex<Seen>>,
     outside: Outside,
+    https: Arc<dyn Https>,
     tls: TlsAcceptor,
     threads: usize,
 }
@@ -152,19 +155,15 @@ impl Listening {
 }
 
 impl Dns {
-    /// Reads the zones, and takes the addresses; `certificates` are for queries over TLS.
+    /// Reads the zones, and takes the addresses.
     ///
     /// # Errors
     /// A zone that is none, or an address that cannot be listened on.
-    pub fn bind(
-        config: &Config,
-        certificates: Arc<dyn ResolvesServerCert>,
-        registry: &Registry,
-    ) -> Result<Self, Error> {
+    pub fn bind(config: &Config, ports: Ports, registry: &Registry) -> Result<Self, Error> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let serials = state::Serials::open(&config.data)?;
         let outside = Outside::open(&config.data);
-        let seen = Seen::of(config, interfaces::addresses()?, &outside);
+        let seen = Seen::of(config, interfaces::addresses()?, &outside, &*ports.https);
         let (zones, keys) = (catalog::read(&seen)?, secrets::read(config)?);
         let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
@@ -186,7 +185,8 @@ impl Dns {
             listeners: watch::Sender::new(listeners),
             seen: Arc::new(Mutex::new(seen)),
             outside,
-            tls: tls(certificates)?,
+            https: ports.https,
+            tls: tls(ports.certificates)?,
             threads,
         })
     }
@@ -226,7 +226,7 @@ impl Module for Dns {
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let now = Seen::of(new, interfaces::addresses()?, &self.outside);
+        let now = Seen::of(new, interfaces::addresses()?, &self.outside, &*self.https);
         let (zones, keys) = (catalog::read(&now)?, secrets::read(new)?);
         let listeners = self.listeners.borrow().next(&now, self.threads)?;
         Ok(Commit::new(move || {
@@ -271,7 +271,7 @@ impl Dns {
         }
     }
 
-    /// Reads zone files again when they change, and follows the addresses of the machine.
+    /// Reads zone files again when they change, and follows the addresses of the machine and what HTTPS offers.
     async fn follow(&self, cx: &Context) {
         let mut changes = Changes::open();
         let mut again = None;
@@ -284,6 +284,7 @@ impl Dns {
                 () = sleep(LOOK) => {}
                 () = changes.next() => tracing::debug!("the kernel tells of another address"),
                 () = self.outside.learnt() => {}
+                () = self.https.changed() => {}
             }
         }
     }
@@ -292,7 +293,7 @@ impl Dns {
     async fn look(&self, cx: &Context, addresses: Addresses, again: &mut Option<Instant>) {
         let config = self.seen().config.clone();
         self.outside.follow(&config, &addresses);
-        let now = Seen::of(&config, addresses, &self.outside);
+        let now = Seen::of(&config, addresses, &self.outside, &*self.https);
         let is_same = {
             let mut seen = self.seen();
             // A reload came between: the next look is at what it brought.
