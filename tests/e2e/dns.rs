@@ -21,7 +21,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
     journal::{PATIENCE, eventually},
-    kube::{Home, Kube, Ran},
+    kube::{Home, Kube, LISTEN, Ran},
 };
 
 /// What zones, questions and junk are drawn from.
@@ -363,6 +363,30 @@ fn whoever_has_the_address_already_is_named_with_what_to_do() {
     let ran = home.run(&["run"]);
     let holder = format!("cannot listen on {} (TCP): address in use by nsd (pid ", nsd.address);
     ran.complains(1, &[&holder, "stop nsd, and keep it from starting", "or set `dns.listen`"]);
+}
+
+#[test]
+fn https_records_say_where_https_is_served() {
+    let config = |https: &str| {
+        let listen = LISTEN.replace("https = [\"127.0.0.1:0\"]", &format!("https = {https}"));
+        format!(
+            "domain = \"kube.test\"\naddresses = [\"192.0.2.7\"]\ndata = \"data\"\n{listen}\n[dns]\nlisten = [\"127.0.0.1:0\"]\n"
+        )
+    };
+    let home = Home::of(&config("[\"127.0.0.1:0\"]"));
+    let kube = home.start();
+    let told = |port: u16| {
+        let expected = format!("1 . alpn=\"h2\" port={port}\n");
+        let address = address(&kube);
+        eventually(&format!("HTTPS at {port}"), || {
+            (dig("dig", address, &["+short", "shop.kube.test", "HTTPS"]) == expected).then_some(())
+        });
+    };
+    told(kube.https());
+    home.configure(&config("[\"127.0.0.2:0\"]"));
+    home.run(&["reload"]).ok();
+    told(kube.https());
+    kube.stop();
 }
 
 /// The records of these types as BIND understands a zone file, one a line.
