@@ -246,17 +246,17 @@ impl Config {
             };
             let is_elsewhere = source.has("dns.listen");
             if !is_elsewhere {
-                self.dns.listen = at(53);
+                (self.dns.listen, self.dns.listen_by_default) = (at(53), true);
             }
             if !source.has("dns.tls") && !is_elsewhere {
-                self.dns.tls = at(853);
+                (self.dns.tls, self.dns.tls_by_default) = (at(853), true);
             }
-            self.dns.own = Some(dns::Own {
-                domain: self.domain.to_string(),
-                addresses: listed,
-                email: self.email.clone(),
-                https: self.hosting.https.first().map(SocketAddr::port),
-            });
+            // Nobody elsewhere is asked about a name that nobody elsewhere asks for.
+            if !source.has("dns.stun") && !self.domain.is_private() {
+                self.dns.stun = dns::well_known();
+            }
+            self.dns.own =
+                Some(dns::Own { domain: self.domain.to_string(), addresses: listed, email: self.email.clone() });
         }
         self.dns.data = self.data.join("dns");
 
@@ -337,6 +337,9 @@ impl Checks<'_> {
         self.tls(config);
         if config.echo.access == echo::Access::Open && !config.domain.is_private() {
             self.odd("echo.access", "\"open\" lets anyone who finds this KUBE read and write every document");
+        }
+        if config.dns.stun.len() > dns::SERVERS {
+            self.wrong("dns.stun", format!("at most {} servers are asked", dns::SERVERS));
         }
         for key in config.dns.unknown_keys() {
             let message =

@@ -13,6 +13,7 @@ mod apps;
 mod boxes;
 mod disk;
 mod dns;
+mod dns_addresses;
 mod dns_secondaries;
 mod dnssec;
 mod docs;

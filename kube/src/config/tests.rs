@@ -53,6 +53,19 @@ fn the_shortest_production_config_is_three_lines() {
 }
 
 #[test]
+fn the_address_that_others_see_is_asked_for_on_a_public_domain() {
+    let asked = |text: &str| config(text).dns.stun.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(asked("domain = \"example.org\""), ["stun.cloudflare.com:3478", "stun.l.google.com:19302"]);
+    assert_eq!(asked("domain = \"example.org\"\n[dns]\nstun = [\"stun.kube.test\"]"), ["stun.kube.test:3478"]);
+    for nobody in ["domain = \"example.org\"\n[dns]\nstun = []", "domain = \"kube.test\"", ""] {
+        assert!(asked(nobody).is_empty(), "{nobody}");
+    }
+    let many = format!("[dns]\nstun = {:?}", ["stun.kube.test"; 9]);
+    assert_eq!(problems(&many), ["kube.toml:2: dns.stun: at most 8 servers are asked"]);
+    assert!(problems("[dns]\nstun = [\"::1\"]")[0].contains("only IPv4"));
+}
+
+#[test]
 fn a_private_domain_has_its_own_authority() {
     let config = config("domain = \"kube.test\"\ndata = \"/srv/kube\"\n");
     assert_eq!(config.tls.issuer, tls::Issuer::Local);

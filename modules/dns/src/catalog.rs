@@ -16,11 +16,13 @@ use crate::{
     grant::Grants,
     handle::Updated,
     history::History,
-    interfaces,
+    interfaces::Addresses,
     ledger::{self, Ledger, Overlays},
     name::Name,
+    outside::Outside,
     overlay::{Left, Overlay},
     own,
+    ports::{Https, Offer},
     rtype::Rtype,
     serve::Shared,
     signing::{Delegation, Signatures},
@@ -63,36 +65,39 @@ pub(crate) struct Written {
     file: Option<PathBuf>,
 }
 
-/// What zones follow from besides the config: when it is another, they are read again.
-#[derive(PartialEq, Eq)]
+/// What zones and listeners follow from: when it is another, they are made anew.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Seen {
+    pub(crate) config: Config,
+    pub(crate) addresses: Addresses,
+    /// Those that people are told.
+    pub(crate) public: Vec<IpAddr>,
+    offer: Option<Offer>,
     files: Vec<Option<(SystemTime, u64, u64)>>,
-    addresses: Vec<IpAddr>,
 }
 
 impl Seen {
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config, addresses: Addresses, outside: &Outside, https: &dyn Https) -> Self {
         let stamp = |path: &PathBuf| {
             let file = fs::metadata(path).ok()?;
             Some((file.modified().ok()?, file.len(), file.ino()))
         };
-        // If they cannot be listed, they are what they were.
-        Self { files: config.zones.iter().map(stamp).collect(), addresses: interfaces::addresses().unwrap_or_default() }
+        let (public, files) = (outside.public(config, &addresses), config.zones.iter().map(stamp).collect());
+        // Which port it is is not known before it is bound.
+        let offer = https.offer().filter(|offer| offer.port != 0);
+        Self { config: config.clone(), addresses, public, offer, files }
     }
 }
 
-/// Reads the zones that `config` names.
+/// Reads the zones that there are to be.
 ///
 /// # Errors
 /// The first that is not a zone.
-pub(crate) fn read(config: &Config) -> Result<Vec<Written>, Error> {
+pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Vec<Written>, Error> {
     let mut zones: Vec<Written> = Vec::new();
     if let Some(own) = &config.own {
-        let addresses = match &own.addresses {
-            Some(addresses) => addresses.clone(),
-            None => interfaces::addresses()?.into_iter().filter(interfaces::is_public).collect(),
-        };
-        let content = own::content(own, &addresses, &config.records).map_err(Error::Records)?;
+        let addresses = own.addresses.as_deref().unwrap_or(public);
+        let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;
         zones.push(Written { content, file: None });
     }
     for path in &config.zones {

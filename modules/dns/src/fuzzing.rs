@@ -6,10 +6,17 @@ use crate::{
     content::Content,
     overlay::Overlay,
     query::Query,
-    text,
+    stun, text,
     update::{Asker, Update},
     zone::{Zone, Zones},
 };
+
+/// The answer of a server that may see an address.
+pub fn stun(message: &[u8]) {
+    // Its own id: who guesses it need not be guessed at.
+    let id = message.get(8..20).and_then(|id| id.try_into().ok()).unwrap_or_default();
+    stun::read(message, &id);
+}
 
 /// Zones that are asked.
 pub struct Asked(Zones);

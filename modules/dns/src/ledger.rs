@@ -94,8 +94,8 @@ impl Ledger {
             return Ok(());
         }
         self.is_in_doubt = true;
-        let write = || state::write(&self.path, &serde_json::to_vec_pretty(&write(overlays))?);
-        write().map_err(|source| Error::Write { path: self.path.clone(), source })?;
+        state::write(&self.path, &write(overlays))
+            .map_err(|source| Error::Write { path: self.path.clone(), source })?;
         self.kept.clone_from(overlays);
         self.is_in_doubt = false;
         Ok(())

@@ -18,8 +18,8 @@
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update` and `overlay` are
-//! pure.
+//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update`, `overlay` and
+//! `stun` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -30,6 +30,7 @@
 mod answer;
 mod ask;
 mod catalog;
+mod changes;
 mod config;
 mod content;
 mod cookie;
@@ -42,6 +43,8 @@ pub mod fuzzing;
 mod grant;
 mod handle;
 mod history;
+mod holder;
+mod inet6;
 mod interfaces;
 mod ledger;
 mod limit;
@@ -49,8 +52,10 @@ mod listen;
 mod metrics;
 mod name;
 mod notify;
+mod outside;
 mod overlay;
 mod own;
+mod ports;
 mod query;
 mod queue;
 mod reply;
@@ -61,6 +66,7 @@ mod secrets;
 mod serve;
 mod signing;
 mod state;
+mod stun;
 mod tcp;
 mod tell;
 mod text;
@@ -88,18 +94,20 @@ use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use config::{Config, Entry, Key, Own};
+pub use config::{Config, Entry, Key, Own, SERVERS, Server, well_known};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{key::Ds, rollover::Next};
 pub use error::Error;
 pub use grant::{Changeable, Pattern, Update};
 pub use handle::{Handle, Updated};
+pub use holder::Holder;
 pub use name::{Name, NotAName};
 pub use notify::Notified;
+pub use ports::{Https, Offer, Ports};
 pub use rtype::Rtype;
 pub use signing::Delegation;
 pub use text::Wrong;
@@ -107,21 +115,29 @@ pub use transfer::{Prefix, Secondary};
 pub use tsig::Algorithm;
 
 use answer::Identity;
-use catalog::Catalog;
+use catalog::{Catalog, Seen};
+use changes::Changes;
 use cookie::Cookies;
+use interfaces::Addresses;
 use listen::Listener;
+use outside::Outside;
 use serve::Shared;
 use signing::Signatures;
 
 /// How often it is looked whether zone files or the machine's addresses have changed.
 const LOOK: Duration = Duration::from_secs(2);
+/// How soon an address that could not be listened on is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// The name server.
 pub struct Dns {
-    config: Mutex<Config>,
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     listeners: watch::Sender<Listening>,
+    /// What zones and listeners were made from.
+    seen: Arc<Mutex<Seen>>,
+    outside: Outside,
+    https: Arc<dyn Https>,
     tls: TlsAcceptor,
     threads: usize,
 }
@@ -134,11 +150,11 @@ struct Listening {
 }
 
 impl Listening {
-    /// Those that `config` asks for, with those of `self` that it still names.
-    fn next(&self, config: &Config, threads: usize) -> Result<Self, Error> {
+    /// Those that are asked for, with those of `self` that it still names.
+    fn next(&self, Seen { config, addresses, .. }: &Seen, threads: usize) -> Result<Self, Error> {
         Ok(Self {
-            plain: listen::listeners(&interfaces::concrete(&config.listen)?, threads, &self.plain)?,
-            tls: listen::listeners(&interfaces::concrete(&config.tls)?, 0, &self.tls)?,
+            plain: listen::listeners(&config.plain(addresses), threads, &self.plain)?,
+            tls: listen::listeners(&config.over_tls(addresses), 0, &self.tls)?,
         })
     }
 
@@ -149,20 +165,18 @@ impl Listening {
 }
 
 impl Dns {
-    /// Reads the zones, and takes the addresses; `certificates` are for queries over TLS.
+    /// Reads the zones, and takes the addresses.
     ///
     /// # Errors
     /// A zone that is none, or an address that cannot be listened on.
-    pub fn bind(
-        config: &Config,
-        certificates: Arc<dyn ResolvesServerCert>,
-        registry: &Registry,
-    ) -> Result<Self, Error> {
+    pub fn bind(config: &Config, ports: Ports, registry: &Registry) -> Result<Self, Error> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let (zones, keys) = (catalog::read(config)?, secrets::read(config)?);
         let serials = state::Serials::open(&config.data)?;
         let ledger = ledger::Ledger::open(&config.data)?;
-        let listeners = Listening::default().next(config, threads)?;
+        let outside = Outside::open(&config.data);
+        let seen = Seen::of(config, interfaces::addresses()?, &outside, &*ports.https);
+        let (zones, keys) = (catalog::read(&seen)?, secrets::read(config)?);
+        let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| Error::Thread(error.into()))?;
@@ -178,11 +192,13 @@ impl Dns {
         let kept = (serials, Signatures::new(&config.data.join("keys")), ledger);
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, zones, config.dnssec)?);
         Ok(Self {
-            config: Mutex::new(config.clone()),
             shared,
             catalog,
             listeners: watch::Sender::new(listeners),
-            tls: tls(certificates)?,
+            seen: Arc::new(Mutex::new(seen)),
+            outside,
+            https: ports.https,
+            tls: tls(ports.certificates)?,
             threads,
         })
     }
@@ -216,19 +232,21 @@ impl Module for Dns {
         tokio::select! {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
+            () = self.outside.ask(&self.shared.metrics) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
             () = queue::work(&self.shared, &self.catalog) => Ok(()),
         }
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let (zones, keys) = (catalog::read(new)?, secrets::read(new)?);
-        let listeners = self.listeners.borrow().next(new, self.threads)?;
-        let (config, dnssec) = (new.clone(), new.dnssec);
+        let now = Seen::of(new, interfaces::addresses()?, &self.outside, &*self.https);
+        let (zones, keys) = (catalog::read(&now)?, secrets::read(new)?);
+        let listeners = self.listeners.borrow().next(&now, self.threads)?;
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
-            self.shared.identity.store(Arc::new(identity(&config, keys, cookies)));
-            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            self.shared.identity.store(Arc::new(identity(&now.config, keys, cookies)));
+            let (mut seen, dnssec) = (self.seen(), now.config.dnssec);
+            *seen = now;
             self.listen(listeners);
             if let Err(error) = self.catalog.replace(zones, dnssec) {
                 tracing::error!(%error, "the zones stay as they were");
@@ -243,6 +261,9 @@ impl Dns {
         let mut changed = self.listeners.subscribe();
         loop {
             let listeners = changed.borrow_and_update().clone();
+            if listeners.plain.is_empty() && !self.seen().config.listen.is_empty() {
+                tracing::warn!("nobody is answered: this machine has no address for `dns.listen` yet");
+            }
             let mut threads = Threads::start(&listeners.plain, self.threads, &self.shared)?;
             let accepting = listeners.all().map(|(listener, is_tls)| {
                 let accepting = listener.tcp.try_clone().and_then(TcpListener::from_std);
@@ -263,34 +284,66 @@ impl Dns {
         }
     }
 
-    /// Reads zone files again when they change, and follows the addresses of the machine.
+    /// Reads zone files again when they change, and follows the addresses of the machine and what HTTPS offers.
     async fn follow(&self, cx: &Context) {
-        let config = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut seen = catalog::Seen::of(&config());
+        let mut changes = Changes::open();
+        let mut again = None;
         loop {
-            sleep(LOOK).await;
-            let config = config();
-            let now = catalog::Seen::of(&config);
-            let is_same = now == seen;
-            seen = now;
-            let listeners = (!is_same).then(|| self.listeners.borrow().next(&config, self.threads));
-            let catalog = Arc::clone(&self.catalog);
-            // Files are read and zones are signed where nobody else waits.
-            let work = move || match is_same {
-                true => catalog.tick(),
-                false => catalog.replace(catalog::read(&config)?, config.dnssec),
-            };
-            let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
-            match followed.and_then(|()| listeners.transpose()) {
-                // Nothing new: what is wrong is wrong still.
-                Ok(None) => {}
-                Ok(Some(listeners)) => {
-                    self.listen(listeners);
-                    cx.ready();
-                }
-                Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
+            match interfaces::addresses() {
+                Ok(addresses) => self.look(cx, addresses, &mut again).await,
+                Err(error) => cx.degraded(error.to_string()),
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = changes.next() => tracing::debug!("the kernel tells of another address"),
+                () = self.outside.learnt() => {}
+                () = self.https.changed() => {}
             }
         }
+    }
+
+    /// Follows what there is now; `again` says when an address that could not be listened on is tried again.
+    async fn look(&self, cx: &Context, addresses: Addresses, again: &mut Option<Instant>) {
+        let config = self.seen().config.clone();
+        self.outside.follow(&config, &addresses);
+        let now = Seen::of(&config, addresses, &self.outside, &*self.https);
+        let is_same = {
+            let mut seen = self.seen();
+            // A reload came between: the next look is at what it brought.
+            if seen.config != config {
+                return;
+            }
+            std::mem::replace(&mut *seen, now.clone()) == now
+        };
+        let is_due = again.is_some_and(|again| again <= Instant::now());
+        let listeners = (!is_same || is_due).then(|| self.listeners.borrow().next(&now, self.threads));
+        if let Some(listeners) = &listeners {
+            *again = listeners.is_err().then(|| Instant::now() + AGAIN);
+        }
+        let (catalog, seen) = (Arc::clone(&self.catalog), Arc::clone(&self.seen));
+        // Files are read and zones are signed where nobody else waits.
+        let work = move || {
+            if is_same {
+                return catalog.tick();
+            }
+            let zones = catalog::read(&now)?;
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.config == now.config { catalog.replace(zones, now.config.dnssec) } else { Ok(()) }
+        };
+        let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
+        match followed.and_then(|()| listeners.transpose()) {
+            // Nothing new: what is wrong is wrong still.
+            Ok(None) => {}
+            Ok(Some(listeners)) => {
+                self.listen(listeners);
+                cx.ready();
+            }
+            Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Listens at these addresses from now on.

@@ -59,6 +59,8 @@ pub(crate) struct Metrics {
     pub(crate) updates: IntCounterVec,
     /// RRsets that stand in place of what config and zone files say.
     pub(crate) updated: IntGauge,
+    /// Rounds of questions which address others see, by what came of them.
+    pub(crate) stun: IntCounterVec,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -130,6 +132,11 @@ impl Metrics {
                 &["result"],
             )?,
             updated,
+            stun: vec(
+                "kube_dns_stun_total",
+                "Rounds of questions which address others see, by what came of them.",
+                &["result"],
+            )?,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,
             unsent: one("kube_dns_unsent_total", "Answers that the system did not take.")?,
             seconds,

@@ -32,7 +32,6 @@ fn config(folder: &Path) -> Config {
             domain: "kube.test".to_owned(),
             addresses: Some(vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]),
             email: Some("a.b@kube.test".to_owned()),
-            https: Some(443),
         }),
         data: folder.join("dns"),
         rate_limit: 0,
@@ -40,12 +39,41 @@ fn config(folder: &Path) -> Config {
     }
 }
 
+/// Serves HTTPS as it is told.
+struct Web(watch::Sender<Option<Offer>>);
+
+impl Web {
+    fn new() -> Arc<Self> {
+        let offer = Offer { port: 443, protocols: vec!["h2".to_owned(), "http/1.1".to_owned()] };
+        Arc::new(Self(watch::Sender::new(Some(offer))))
+    }
+}
+
+impl Https for Web {
+    fn offer(&self) -> Option<Offer> {
+        self.0.borrow().clone()
+    }
+
+    fn changed(&self) -> futures_util::future::BoxFuture<'_, ()> {
+        let mut offers = self.0.subscribe();
+        Box::pin(async move { offers.changed().await.unwrap() })
+    }
+}
+
+fn ports() -> Ports {
+    Ports { certificates: Arc::new(Nobody), https: Web::new() }
+}
+
 async fn bind(config: &Config, registry: &Registry) -> Result<Dns, Error> {
-    Dns::bind(config, Arc::new(Nobody), registry)
+    Dns::bind(config, ports(), registry)
 }
 
 async fn serve(config: &Config) -> (Running<Config>, SocketAddr, Arc<Dns>) {
-    let dns = Arc::new(Dns::bind(config, Arc::new(Nobody), &Registry::new()).unwrap());
+    serve_with(config, ports()).await
+}
+
+async fn serve_with(config: &Config, ports: Ports) -> (Running<Config>, SocketAddr, Arc<Dns>) {
+    let dns = Arc::new(Dns::bind(config, ports, &Registry::new()).unwrap());
     let mut appliance = Appliance::new(config.clone(), Limits::default());
     appliance.add(Arc::clone(&dns), |config| config);
     let running = appliance.start();
@@ -103,6 +131,28 @@ async fn the_own_zone_has_addresses_servers_and_what_https_offers() {
 }
 
 #[tokio::test]
+async fn https_records_follow_what_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::new();
+    let ports = Ports { certificates: Arc::new(Nobody), https: Arc::clone(&web) as _ };
+    let (running, address, dns) = serve_with(&config(folder.path()), ports).await;
+    let told = || dns.handle().text(&"kube.test".parse().unwrap(), false).unwrap();
+    assert!(told().contains("kube.test. 300 IN HTTPS 1 . alpn=h2\n"), "{}", told());
+    let before = serial(&dns);
+    web.0.send_replace(Some(Offer { port: 8443, protocols: vec!["h3".to_owned(), "http/1.1".to_owned()] }));
+    while !told().contains("sync.kube.test. 300 IN HTTPS 1 . alpn=h3 port=8443\n") {
+        tokio::task::yield_now().await;
+    }
+    assert!(serial(&dns) > before);
+    web.0.send_replace(None);
+    while answers(address, "kube.test", Rtype(65)).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!told().contains("HTTPS"), "{}", told());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn records_of_the_config_replace_what_follows_from_it() {
     let folder = tempfile::tempdir().unwrap();
     let entry = |name: &str, rtype: &str, value: &str| Entry {
@@ -118,7 +168,7 @@ async fn records_of_the_config_replace_what_follows_from_it() {
         entry("edge", "CNAME", "kube"),
     ];
     let with = |records| Config { records, ..config(folder.path()) };
-    let dns = Dns::bind(&with(records), Arc::new(Nobody), &Registry::new()).unwrap();
+    let dns = Dns::bind(&with(records), ports(), &Registry::new()).unwrap();
     let zone = &dns.handle().zones()[0];
     let set = |name: &str, rtype| zone.set(&name.parse().unwrap(), rtype).map_or(0, |set| set.data.len());
     assert_eq!(set("kube.test", Rtype::MX), 1);
@@ -131,7 +181,7 @@ async fn records_of_the_config_replace_what_follows_from_it() {
         (vec![entry("a.example.", "A", "192.0.2.3")], "a.example. A: the name is not in the zone kube.test."),
         (vec![entry("a", "A", "192.0.2.3\nb A 192.0.2.4")], "a A: line a record is one line"),
     ] {
-        let error = Dns::bind(&with(records), Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
+        let error = Dns::bind(&with(records), ports(), &Registry::new()).err().unwrap().to_string();
         assert!(error.contains(message), "{error}");
     }
 }
@@ -224,11 +274,11 @@ async fn a_signed_zone_keeps_its_key_and_stays_signed_until_its_parent_lets_go()
     assert_eq!(answers(address, "kube.test", Rtype::DNSKEY).await, 1);
     assert!(serial(&dns) > first, "its parent is asked to let go");
     running.stop().await;
-    let again = Dns::bind(&signed, Arc::new(Nobody), &Registry::new()).unwrap();
+    let again = Dns::bind(&signed, ports(), &Registry::new()).unwrap();
     assert_eq!(tag(&again), key);
     let damaged = folder.path().join("dns/keys/kube.test.json");
     fs::write(&damaged, "{}").unwrap();
-    let error = Dns::bind(&signed, Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
+    let error = Dns::bind(&signed, ports(), &Registry::new()).err().unwrap().to_string();
     assert!(error.contains("kube.test.json") && error.contains("bogus"), "{error}");
 }
 
@@ -242,7 +292,7 @@ async fn who_signs_with_a_key_of_the_config_gets_the_zone_from_any_address() {
     let config = Config { transfer, keys: [(name.clone(), key)].into(), ..config(folder.path()) };
     for secret in ["", "not base 64"] {
         fs::write(&secret_file, secret).unwrap();
-        let error = Dns::bind(&config, Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
+        let error = Dns::bind(&config, ports(), &Registry::new()).err().unwrap().to_string();
         assert!(error.contains("secret: not a secret in base 64"), "{error}");
     }
     fs::write(&secret_file, "c2VjcmV0\n").unwrap();

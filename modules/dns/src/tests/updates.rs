@@ -214,7 +214,7 @@ async fn a_signed_zone_is_signed_again_and_its_file_followed_beside_what_was_upd
 async fn when_too_many_wait_one_is_told_so_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = updated_by(folder.path(), &["home"]);
-    let dns = Dns::bind(&config, Arc::new(Nobody), &Registry::new()).unwrap();
+    let dns = Dns::bind(&config, ports(), &Registry::new()).unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let mut message = add("home.kube.test.", [192, 0, 2, 7]);
     message.finalize(&key("laptop.", SECRET), now).unwrap();
