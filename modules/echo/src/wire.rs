@@ -241,7 +241,32 @@ impl Error {
 /// Takes time linear in the frame. Unknown keys are skipped, and an unknown type is [`Inbound::Unknown`], so that newer
 /// clients are understood as far as possible; bytes after the map are an error.
 pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
+    decode_next(frame, &mut Named::default())
+}
+
+/// The document that a frame was about, and how that was written.
+///
+/// To read it takes longer than all the rest of a short frame, and most frames are about the same as the one before.
+#[derive(Clone, Debug, Default)]
+pub struct Named(Option<(String, DocumentId)>);
+
+impl Named {
+    fn read(&mut self, text: &str) -> Result<DocumentId, Error> {
+        if let Some((known, document)) = &self.0
+            && known == text
+        {
+            return Ok(*document);
+        }
+        let document = text.parse()?;
+        self.0 = Some((text.to_owned(), document));
+        Ok(document)
+    }
+}
+
+/// Reads one frame of a connection, as [`decode`] does.
+pub fn decode_next<'a>(frame: &'a [u8], named: &mut Named) -> Result<Inbound<'a>, Error> {
     let fields = Fields::read(frame)?;
+    let mut document = || named.read(fields.text("documentId")?);
     Ok(match fields.text("type")? {
         "join" => {
             let metadata = fields.map("peerMetadata")?;
@@ -258,11 +283,11 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
             let (sender, storage_id) = (fields.id("senderId")?, metadata.optional_id("storageId")?);
             Inbound::Peer(Answer { sender, storage_id, kube: kube(&metadata)? })
         }
-        "sync" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: false },
-        "request" => Inbound::Sync { document: fields.document()?, data: fields.bytes("data")?, request: true },
-        "doc-unavailable" => Inbound::Unavailable { document: fields.document()? },
+        "sync" => Inbound::Sync { document: document()?, data: fields.bytes("data")?, request: false },
+        "request" => Inbound::Sync { document: document()?, data: fields.bytes("data")?, request: true },
+        "doc-unavailable" => Inbound::Unavailable { document: document()? },
         "ephemeral" => Inbound::Ephemeral(Ephemeral {
-            document: fields.document()?,
+            document: document()?,
             sender: fields.id("senderId")?,
             session: fields.id("sessionId")?,
             count: fields.integer("count")?,
@@ -273,15 +298,13 @@ pub fn decode(frame: &[u8]) -> Result<Inbound<'_>, Error> {
             remove: fields.texts("remove")?.unwrap_or_default(),
         },
         "remote-heads-changed" => {
-            Inbound::RemoteHeadsChanged { document: fields.document()?, heads: fields.remote_heads("newHeads")? }
+            Inbound::RemoteHeadsChanged { document: document()?, heads: fields.remote_heads("newHeads")? }
         }
         "kube-follow" => Inbound::Follow { since: fields.has("since").then(|| fields.integer("since")).transpose()? },
         "kube-position" => Inbound::Position { position: fields.integer("position")? },
-        "kube-decided" => Inbound::Decided {
-            document: fields.document()?,
-            deleted: fields.flag("deleted")?,
-            at: fields.integer("at")?,
-        },
+        "kube-decided" => {
+            Inbound::Decided { document: document()?, deleted: fields.flag("deleted")?, at: fields.integer("at")? }
+        }
         "error" => Inbound::Error(fields.text("message").unwrap_or_default()),
         "leave" => Inbound::Leave,
         unknown => Inbound::Unknown(unknown),
@@ -355,6 +378,34 @@ pub fn sync(sender: &str, target: &str, document: DocumentId, data: &[u8]) -> By
     Frame::new("sync", 5, sender, target).document(document).bytes("data", data).done()
 }
 
+/// A sync message about a document for many peers: their frames differ in whom they are for.
+pub struct Circular {
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Circular {
+    /// Encodes what all the frames have.
+    pub fn new(sender: &str, document: DocumentId, data: &[u8]) -> Self {
+        let Frame(mut before) = Frame::begin("sync", 5, sender);
+        before.str("targetId").expect(INFALLIBLE);
+        let after = Frame(Encoder::new(Vec::with_capacity(64 + data.len()))).document(document).bytes("data", data);
+        Self { before: before.into_writer(), after: after.0.into_writer() }
+    }
+
+    /// Encodes the frame for one of them, as [`sync`] does.
+    pub fn to(&self, target: &str) -> Bytes {
+        // With room for the length of an id.
+        let mut frame = Vec::with_capacity(self.before.len() + target.len() + 3 + self.after.len());
+        frame.extend_from_slice(&self.before);
+        let mut frame = Encoder::new(frame);
+        frame.str(target).expect(INFALLIBLE);
+        let mut frame = frame.into_writer();
+        frame.extend_from_slice(&self.after);
+        frame.into()
+    }
+}
+
 /// Encodes the beginning of a sync message of which so many bytes of data follow.
 pub fn sync_head(sender: &str, target: &str, document: DocumentId, len: usize) -> Bytes {
     Frame::new("sync", 5, sender, target).document(document).with("data", |e| e.bytes_len(len as u64)?.ok()).done()
@@ -424,9 +475,13 @@ struct Frame(Encoder);
 
 impl Frame {
     fn new(kind: &str, keys: u64, sender: &str, target: &str) -> Self {
+        Self::begin(kind, keys, sender).text("targetId", target)
+    }
+
+    fn begin(kind: &str, keys: u64, sender: &str) -> Self {
         let mut encoder = Encoder::new(Vec::with_capacity(256));
         encoder.map(keys).expect(INFALLIBLE);
-        Self(encoder).text("type", kind).text("senderId", sender).text("targetId", target)
+        Self(encoder).text("type", kind).text("senderId", sender)
     }
 
     fn with(mut self, key: &str, value: impl FnOnce(&mut Encoder) -> Encoded) -> Self {

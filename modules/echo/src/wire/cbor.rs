@@ -1,7 +1,7 @@
 //! Pure: the values of one CBOR map by their keys (RFC 8949), without recursion and without trust in any length.
 use minicbor::{Decoder, data::Type};
 
-use super::{DocumentId, Error, MAX_DEPTH, MAX_ID, MAX_LIST, RemoteHeads};
+use super::{Error, MAX_DEPTH, MAX_ID, MAX_LIST, RemoteHeads};
 
 /// Every key that has a meaning here, in any frame.
 const KEYS: [&str; 21] = [
@@ -87,10 +87,6 @@ impl<'a> Fields<'a> {
 
     pub(super) fn optional_id(&self, key: &'static str) -> Result<Option<&'a str>, Error> {
         self.get(key).map(|_| self.id(key)).transpose()
-    }
-
-    pub(super) fn document(&self) -> Result<DocumentId, Error> {
-        self.text("documentId")?.parse()
     }
 
     pub(super) fn bytes(&self, key: &'static str) -> Result<&'a [u8], Error> {
@@ -210,6 +206,14 @@ fn raw<'a>(decoder: &mut Decoder<'a>) -> Result<&'a [u8], Error> {
 ///
 /// `Decoder::skip` keeps a stack that grows with the input, 16 bytes for each byte of a hostile frame.
 fn skip(decoder: &mut Decoder<'_>) -> Result<(), Error> {
+    let kind = decoder.datatype()?;
+    let holds_others =
+        matches!(kind, Type::Array | Type::ArrayIndef | Type::Map | Type::MapIndef | Type::Tag | Type::Break);
+    // Most do not: they need no room for what is open.
+    if holds_others { skip_open(decoder) } else { Ok(decoder.skip()?) }
+}
+
+fn skip_open(decoder: &mut Decoder<'_>) -> Result<(), Error> {
     // What is still to come in each array or map that is open; nothing where that ends with a break.
     let mut open: [Option<u64>; MAX_DEPTH] = [None; MAX_DEPTH];
     let mut depth = 0;

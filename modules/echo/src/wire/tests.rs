@@ -103,6 +103,30 @@ fn a_sync_message_in_parts_is_the_same_frame() {
 }
 
 #[test]
+fn a_sync_message_for_many_is_the_same_frame_for_each() {
+    for data in [&b""[..], &[7; 300]] {
+        let circular = Circular::new("kube", ID, data);
+        for target in ["a".to_owned(), "b".repeat(24), "c".repeat(MAX_ID)] {
+            assert_eq!(circular.to(&target), sync("kube", &target, ID, data));
+        }
+    }
+}
+
+#[test]
+fn the_document_of_the_frame_before_is_not_taken_for_that_of_the_next() {
+    let mut named = Named::default();
+    let other = DocumentId([8; 16]);
+    for document in [ID, ID, other, ID] {
+        let frame = sync("a", "b", document, b"x");
+        assert_eq!(decode_next(&frame, &mut named), decode(&frame));
+    }
+    let broken = ephemeral_with("documentId", &text(&ID.to_string().replace('1', "2")));
+    assert_eq!(decode_next(&broken, &mut named), decode(&broken));
+    let frame = sync("a", "b", ID, b"x");
+    assert_eq!(decode_next(&frame, &mut named), decode(&frame));
+}
+
+#[test]
 fn what_is_encoded_is_decoded_again() {
     assert_eq!(
         decode(&sync("me", "you", ID, b"data")),
