@@ -154,8 +154,8 @@ struct Turn {
     saved: usize,
     /// The heads with what is new, if anything is.
     heads: Option<Vec<ChangeHash>>,
-    /// Whom to answer.
-    touched: BTreeSet<u64>,
+    /// Whom to answer, and whether at once: not one who sent more, to whom the answers go together.
+    touched: BTreeMap<u64, bool>,
     /// What was on disk when it began, if that was read whole.
     stored: Option<Stored>,
 }
@@ -232,13 +232,13 @@ impl Actor {
                     }
                     self.tell_unavailable(&link);
                 }
-                What::Sync { message, request } => {
+                What::Sync { message, request, is_alone } => {
                     let taken = match &opened {
                         Ok(()) => self.sync(&mut turn, &link, message, request).await,
                         Err(refused) => Err(refused.clone()),
                     };
                     match taken {
-                        Ok(()) => drop(turn.touched.insert(link.id)),
+                        Ok(()) => drop(turn.touched.insert(link.id, is_alone)),
                         Err(refused) => self.refuse(&link, &refused),
                     }
                 }
@@ -248,12 +248,34 @@ impl Actor {
             return self.undo(&turn, &refused);
         }
         self.answer(&before, &mut turn).await;
-        self.check_offers(&turn.touched);
+        self.check_offers(turn.touched.keys());
         self.settle();
         self.compact();
         if mem::take(&mut self.is_suspect) {
             Box::pin(self.set_aside()).await;
         }
+    }
+
+    /// Takes note of a message that says only that its sender has what it was told that we have, between two turns: most
+    /// messages are such, the more peers a document has, and a turn costs much more. Returns one to which there is more.
+    pub(crate) fn note(&mut self, link: &Link, message: intake::Message) -> Option<intake::Message> {
+        let more = message.has_changes()
+            || link.kube.is_some()
+            || self.stored.is_none()
+            || self.is_deleted
+            || self.is_awaited
+            || self.gossip.has_subscribers();
+        let Some(seat) = self.seats.get_mut(&link.id).filter(|_| !more) else { return Some(message) };
+        if !seat.peer.is_told(&self.heads, &message.head) {
+            return Some(message);
+        }
+        // What others are told of its storage.
+        if link.storage_id.is_some() && seat.peer.heads() != Some(&self.heads) {
+            seat.moved = now();
+        }
+        seat.peer.receive(&self.heads, |_| false, message.head);
+        seat.is_asked = false;
+        None
     }
 
     /// Whether nobody is here.
@@ -269,7 +291,8 @@ impl Actor {
     /// Refuses those whose changes are not stored. What the others said is taken for unsaid: they are asked anew.
     fn undo(&mut self, turn: &Turn, refused: &Refused) {
         let authors: BTreeSet<u64> = turn.fresh[turn.saved..].iter().map(|fresh| fresh.from).collect();
-        for id in authors.union(&turn.touched) {
+        let touched: BTreeSet<u64> = turn.touched.keys().copied().collect();
+        for id in authors.union(&touched) {
             let Some(seat) = self.seats.get_mut(id) else { continue };
             if authors.contains(id) {
                 let link = Arc::clone(&seat.link);
@@ -285,7 +308,7 @@ impl Actor {
     fn ask_again(&mut self, link: &Link) {
         let Some(seat) = self.seats.get_mut(&link.id) else { return };
         if let Some(message) = seat.peer.again(&self.heads) {
-            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+            self.hub.metrics.sent_syncs.inc();
             link.outbox.push(wire::sync(&self.hub.peer, &link.peer, self.key.document, &message.encode()));
         }
     }

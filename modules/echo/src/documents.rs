@@ -21,6 +21,8 @@ use crate::{
     actor::{self, Actor, Mail},
     counted::Counted,
     hub::Hub,
+    intake::Message,
+    socket::Link,
     store::Key,
 };
 
@@ -94,6 +96,16 @@ impl Document {
             }
         }
         Ok(())
+    }
+
+    /// Has the document [take note](Actor::note) of a message, if it is at rest; returns one that is to be
+    /// [sent](Self::send).
+    pub(crate) fn note(&self, link: &Link, message: Message) -> Option<Message> {
+        let mut inner = self.inner();
+        match &mut inner.state {
+            State::Rest(actor, _) => actor.note(link, message),
+            State::Busy(_) | State::Fallen => Some(message),
+        }
     }
 
     /// Whether nothing can be sent to it any more.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Messages from this size are read beside the tasks that serve others: they may inflate to a thousand times as much.
-const HEAVY: usize = 8 << 10;
+pub(crate) const HEAVY: usize = 8 << 10;
 
 /// A sync message that the reader has checked.
 pub(crate) struct Message {

@@ -33,6 +33,8 @@
 //! ```
 //! Each document that is in use has one actor with a bounded mailbox, which alone touches it, and is a task only while there
 //! is something to do. It takes the messages that wait together, stores what is new with one write, and only then answers.
+//! What it says is written at once, as long as nothing else waits in the outbox and the socket takes it; the rest is left to the
+//! task of the connection. A message that says only that a peer has what it was sent is noted without a turn.
 //!
 //! A stored document is a *sealed* snapshot and a *tail* of changes. Changes on top of the tail are judged, stored, and passed
 //! on from the graph of the tail alone, and a peer that lacks some of the snapshot gets the stored bytes. `automerge` is
@@ -58,6 +60,7 @@ mod compaction;
 mod config;
 mod content;
 mod counted;
+mod delivery;
 mod documents;
 mod ephemeral;
 mod error;
@@ -69,6 +72,7 @@ mod heavy;
 mod history;
 mod hub;
 mod intake;
+mod line;
 mod metrics;
 mod mirror;
 mod origin;

@@ -21,10 +21,14 @@ pub(crate) struct Metrics {
     pub(crate) changes_waiting: IntGauge,
     /// Frames read, by type.
     pub(crate) received: IntCounterVec,
+    /// Those with a sync message: to find one by its label takes longer than to count it.
+    pub(crate) received_syncs: IntCounter,
     /// Bytes of the frames read.
     pub(crate) received_bytes: IntCounter,
     /// Frames written, by type.
     pub(crate) sent: IntCounterVec,
+    /// Those with a sync message.
+    pub(crate) sent_syncs: IntCounter,
     /// Bytes of the frames written.
     pub(crate) sent_bytes: IntCounter,
     /// Changes that are on disk since they were received.
@@ -64,6 +68,8 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let of = Maker(registry);
+        let received = of.counters("received_frames_total", "Frames read, by type.", "type")?;
+        let sent = of.counters("sent_frames_total", "Frames written, by type.", "type")?;
         Ok(Self {
             connections: of.gauge("connections", "Peers connected by WebSocket.")?,
             peers_connected: of
@@ -81,9 +87,11 @@ impl Metrics {
             documents: of.gauge("documents", "Documents that someone has open or that had traffic lately.")?,
             tails: of.gauge("tails", "Documents whose latest changes are known in memory.")?,
             changes_waiting: of.gauge("changes_waiting", "Changes that wait for others they depend on.")?,
-            received: of.counters("received_frames_total", "Frames read, by type.", "type")?,
+            received_syncs: received.with_label_values(&["sync"]),
+            received,
             received_bytes: of.counter("received_bytes_total", "Bytes of the frames read.")?,
-            sent: of.counters("sent_frames_total", "Frames written, by type.", "type")?,
+            sent_syncs: sent.with_label_values(&["sync"]),
+            sent,
             sent_bytes: of.counter("sent_bytes_total", "Bytes of the frames written.")?,
             changes_stored: of.counter("changes_stored_total", "Changes received and put on disk.")?,
             changes_stored_bytes: of

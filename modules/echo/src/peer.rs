@@ -98,6 +98,17 @@ impl Peer {
         state.their_heads.as_deref() == Some(ours) && state.their_need.as_ref().is_some_and(Vec::is_empty)
     }
 
+    /// Whether a message says only that the peer has what it was told that we have: then there is no answer to it.
+    pub(crate) fn is_told(&self, ours: &[ChangeHash], message: &Message) -> bool {
+        let resets = message.flags.as_ref().is_some_and(|flags| flags.contains(MessageFlags::SYNC_RESET));
+        let state = &self.state;
+        message.heads == ours
+            && message.need.is_empty()
+            && !resets
+            && state.have_responded
+            && state.last_sent_heads == ours
+    }
+
     /// Our heads, for a peer that has not said anything of the document yet and is not told already: *an offer*.
     ///
     /// It says that we know nothing of what the peer has, so it is answered whatever the peer told or heard before, and that
@@ -295,7 +306,8 @@ impl Peer {
     fn told(&mut self, ours: &[ChangeHash]) {
         self.state.have_responded = true;
         self.state.in_flight = true;
-        self.state.last_sent_heads = ours.to_vec();
+        self.state.last_sent_heads.clear();
+        self.state.last_sent_heads.extend_from_slice(ours);
     }
 }
 

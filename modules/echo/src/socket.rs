@@ -5,14 +5,14 @@ mod quota;
 mod write;
 
 use std::{
-    future::pending,
+    future::{pending, ready},
     pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream, StreamExt, stream::SplitStream};
+use futures_util::StreamExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::{Instant, sleep_until, timeout},
@@ -33,6 +33,7 @@ use crate::{
     gossip::{Heads, Subscriptions},
     hub::Hub,
     intake,
+    line::Socket,
     outbox::{Close, Outbox},
     ports::Grant,
     quota::Account,
@@ -52,8 +53,12 @@ const IN_FLIGHT: usize = 64;
 const UNIT: usize = 16 << 10;
 /// How long a grant that ends is not looked at: the clock that it goes by may jump.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// Buffers of one connection: many connections are idle most of the time.
-const BUFFER: usize = 8 << 10;
+/// Buffers of one connection: many connections are idle most of the time, and what there is of the buffer is cleared before
+/// each read, which displaces what others need from the processor's cache.
+const BUFFER: usize = 2 << 10;
+/// Messages that are taken before it is looked whether something else happened.
+const IN_A_ROW: usize = 32;
+
 /// A peer that joined: who it is, and where its frames go.
 pub(crate) struct Link {
     /// Names the connection within this run.
@@ -80,14 +85,6 @@ fn refuse(hub: &Hub, outbox: &Outbox, refused: &Refused) {
     outbox.close(Close::Refused(refused.text.clone()));
 }
 
-/// What frames are read from and written to.
-pub(crate) trait Socket:
-    Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin + Send
-{
-}
-
-impl<S> Socket for S where S: Stream<Item = Result<Message, Error>> + Sink<Message, Error = Error> + Unpin + Send {}
-
 /// What is read of a message at most, and at once.
 pub(crate) fn limits(config: &Config) -> WebSocketConfig {
     let most = Some(bytes(config.max_message));
@@ -104,12 +101,12 @@ pub(crate) fn outbox(config: &Config) -> Arc<Outbox> {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(hub: Arc<Hub>, socket: impl Socket, side: Side, outbox: Arc<Outbox>) -> Ended {
+pub(crate) async fn serve(hub: Arc<Hub>, socket: impl Socket + 'static, side: Side, outbox: Arc<Outbox>) -> Ended {
     let config = hub.config();
-    let (sink, stream) = socket.split();
-    let writing = write(Arc::clone(&hub), Arc::clone(&config), sink, Arc::clone(&outbox));
+    let _open = outbox.line.open(socket);
+    let writing = write(Arc::clone(&hub), Arc::clone(&config), Arc::clone(&outbox));
     let reading = async {
-        let mut reader = Reader::new(&hub, config, stream, outbox, side);
+        let mut reader = Reader::new(&hub, config, Arc::clone(&outbox), side);
         let why = reader.run().await;
         reader.leave(why).await
     };
@@ -117,15 +114,16 @@ pub(crate) async fn serve(hub: Arc<Hub>, socket: impl Socket, side: Side, outbox
     tokio::join!(writing, reading).1
 }
 
-struct Reader<'a, S> {
+struct Reader<'a> {
     hub: &'a Arc<Hub>,
     config: Arc<Config>,
-    stream: SplitStream<S>,
     outbox: Arc<Outbox>,
     side: Side,
     /// Who it is, and what it may do; none until it has joined.
     joined: Option<(Arc<Link>, Grant)>,
     reading: Reading,
+    /// The document that a frame was about last.
+    named: wire::Named,
     /// Room for changes that were over a quota.
     wants: Option<Wants>,
     /// The rates that its messages count towards.
@@ -148,19 +146,19 @@ struct Reader<'a, S> {
     units: usize,
 }
 
-impl<'a, S: Socket> Reader<'a, S> {
-    fn new(hub: &'a Arc<Hub>, config: Arc<Config>, stream: SplitStream<S>, outbox: Arc<Outbox>, side: Side) -> Self {
+impl<'a> Reader<'a> {
+    fn new(hub: &'a Arc<Hub>, config: Arc<Config>, outbox: Arc<Outbox>, side: Side) -> Self {
         let units = (bytes(config.max_message) / UNIT).clamp(IN_FLIGHT, Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(units));
         let address = side.address().map(Whose::Address);
         let mut reader = Self {
             hub,
             config,
-            stream,
             outbox,
             side,
             joined: None,
             reading: Reading::default(),
+            named: wire::Named::default(),
             wants: None,
             meters: Vec::new(),
             paused: None,
@@ -190,6 +188,7 @@ impl<'a, S: Socket> Reader<'a, S> {
         let mut changed = pin!(changed(self.hub.config.clone(), self.hub.gatekeeper.changes()));
         let mut alarm = pin!(sleep_until(self.wakes_at()));
         self.say_join();
+        let mut in_a_row = 0;
         loop {
             let wakes_at = self.wakes_at();
             if wakes_at < alarm.deadline() {
@@ -197,13 +196,14 @@ impl<'a, S: Socket> Reader<'a, S> {
             }
             let mut offers = self.offers.take();
             let frame = tokio::select! {
-                Some(offer) = kube::next_offer(&mut offers) => {
-                    self.offers = offers;
-                    if let Err(refused) = self.offer(offer).await {
-                        refuse(self.hub, &self.outbox, &refused);
-                        return Close::Left;
+                // Most often it is a message: then nothing else is looked at.
+                biased;
+                frame = self.next(), if in_a_row < IN_A_ROW => {
+                    in_a_row += 1;
+                    match frame {
+                        Some(frame) => frame.and_then(|frame| self.count(frame)),
+                        None => return Close::Left,
                     }
-                    continue;
                 }
                 why = &mut ends => return why,
                 (config, tokens) = &mut changed => {
@@ -215,10 +215,19 @@ impl<'a, S: Socket> Reader<'a, S> {
                     alarm.as_mut().reset(self.wakes_at());
                     awake
                 }
-                frame = self.next() => match frame {
-                    Some(frame) => frame.and_then(|frame| self.count(frame)),
-                    None => return Close::Left,
-                },
+                Some(offer) = kube::next_offer(&mut offers) => {
+                    self.offers = offers;
+                    if let Err(refused) = self.offer(offer).await {
+                        refuse(self.hub, &self.outbox, &refused);
+                        return Close::Left;
+                    }
+                    continue;
+                }
+                () = ready(()), if in_a_row == IN_A_ROW => {
+                    self.offers = offers;
+                    in_a_row = 0;
+                    continue;
+                }
             };
             self.offers = offers;
             let taken = match frame {
@@ -279,7 +288,7 @@ impl<'a, S: Socket> Reader<'a, S> {
             self.outbox.room().await;
             self.silent_since = Instant::now();
         }
-        let message = self.stream.next().await?;
+        let message = (&self.outbox.line).next().await?;
         self.silent_since = Instant::now();
         match message {
             Ok(message) => Some(Ok(message)),
@@ -314,7 +323,9 @@ impl<'a, S: Socket> Reader<'a, S> {
 
     /// Counts a message towards the rates; after too many nothing is read for a while, so that the sender has to wait.
     fn pace(&mut self, bytes: usize) {
-        let (config, now) = (self.hub.config(), Instant::now());
+        // It is when the message was read.
+        let (hub, now) = (self.hub, self.silent_since);
+        let config = hub.config.borrow();
         for meter in &self.meters {
             let rate = match meter.whose {
                 Whose::Token(_) => config.token_rate,
@@ -322,7 +333,7 @@ impl<'a, S: Socket> Reader<'a, S> {
                 Whose::Space(_) => config.space_rate,
             };
             if let Some(until) = meter.take(rate, config.burst, bytes, now.into_std()) {
-                self.hub.metrics.delayed.with_label_values(&[meter.whose.word()]).inc();
+                hub.metrics.delayed.with_label_values(&[meter.whose.word()]).inc();
                 self.paused = self.paused.max(Some(until.into()));
             }
         }
@@ -364,8 +375,12 @@ impl<'a, S: Socket> Reader<'a, S> {
 
     /// Takes one frame; `false` when it is the last.
     async fn take(&mut self, frame: &Bytes) -> Result<bool, Refused> {
-        let inbound = wire::decode(frame).map_err(|error| Refused::new(error.reason(), error.to_string()))?;
-        self.hub.metrics.received.with_label_values(&[kind(&inbound)]).inc();
+        let inbound = wire::decode_next(frame, &mut self.named);
+        let inbound = inbound.map_err(|error| Refused::new(error.reason(), error.to_string()))?;
+        match kind(&inbound) {
+            "sync" => self.hub.metrics.received_syncs.inc(),
+            kind => self.hub.metrics.received.with_label_values(&[kind]).inc(),
+        }
         let Some((link, may_write)) = self.joined.as_ref().map(|(link, grant)| (Arc::clone(link), grant.may_write))
         else {
             match self.side {
@@ -378,12 +393,24 @@ impl<'a, S: Socket> Reader<'a, S> {
             Inbound::Join(join) if join.sender == link.peer => {}
             Inbound::Join(_) => return Err(Refused::new("joined_twice", "this connection joined as another peer")),
             Inbound::Sync { document, data, request } => {
-                let room = self.reserve(data.len()).await?;
+                let is_alone = self.room.available_permits() == self.units;
+                let is_long = data.len() >= intake::HEAVY;
+                let room = if is_long { Some(self.reserve(data.len()).await?) } else { None };
                 let mut message = intake::read(self.hub, document, frame.slice_ref(data)).await?;
                 if !self.hears(&link, document, &mut message, may_write) {
                     return Ok(true);
                 }
-                self.send(document, Input { link, what: What::Sync { message, request }, room: Some(room) }).await?;
+                let more = match self.doors.get(&document) {
+                    Some(door) if !request => door.note(&link, message),
+                    _ => Some(message),
+                };
+                let Some(message) = more else { return Ok(true) };
+                let room = match room {
+                    Some(room) => room,
+                    None => self.reserve(data.len()).await?,
+                };
+                let what = What::Sync { message, request, is_alone };
+                self.send(document, Input { link, what, room: Some(room) }).await?;
             }
             Inbound::Ephemeral(message) => {
                 // Only who has the document open hears of it, or is heard.
@@ -490,7 +517,7 @@ impl<'a, S: Socket> Reader<'a, S> {
         }
         let refusal = self.outbox.refusal();
         if refusal.is_some() {
-            let unheard = async { while let Some(Ok(_)) = self.stream.next().await {} };
+            let unheard = async { while let Some(Ok(_)) = (&self.outbox.line).next().await {} };
             drop(timeout(LINGER, unheard).await);
         }
         Ended { kube: self.joined.and_then(|(link, _)| link.kube.clone()), why: self.error.or(refusal) }

@@ -8,24 +8,27 @@ use tokio::time::Instant;
 use super::{Actor, BEHIND, Ephemeral, GRACE, Seat, Turn, damaged};
 use crate::{
     chain::Chain,
+    delivery::Delivery,
     peer::{self, Answer, Fresh, Reply},
     refused::Refused,
     replica::Replica,
     socket::Link,
     store::{Recent, Stored},
-    wire,
+    wire::{self, Circular, DocumentId},
 };
 
 impl Actor {
     /// Tells the peers what they do not know: those that sent something, and all if something is new.
     pub(super) async fn answer(&mut self, before: &[ChangeHash], turn: &mut Turn) {
         let is_new = turn.saved > 0;
-        let mut cache = Cache { stored: turn.stored.take(), ..Cache::default() };
+        let mut cache = Cache::new(&self.hub.peer, self.key.document, turn.stored.take());
         let ids: Vec<u64> =
-            if is_new { self.seats.keys().copied().collect() } else { turn.touched.iter().copied().collect() };
+            if is_new { self.seats.keys().copied().collect() } else { turn.touched.keys().copied().collect() };
+        let mut delivery = Delivery::new(&self.hub);
         for id in ids {
             let Some(seat) = self.seats.get_mut(&id) else { continue };
-            if !turn.touched.contains(&id) && !seat.link.outbox.has_room() {
+            let touched = turn.touched.get(&id).copied();
+            if touched.is_none() && !seat.link.outbox.has_room() {
                 (seat.is_behind, self.is_awaited) = (true, true);
                 continue;
             }
@@ -34,37 +37,49 @@ impl Actor {
                 continue;
             }
             let link = Arc::clone(&seat.link);
-            let data = match seat.peer.answer(id, before, &self.heads, &turn.fresh) {
-                Answer::Nothing => Ok(None),
-                Answer::Heads => Ok(Some(cache.heads(&self.heads).into())),
-                Answer::Fresh => Ok(Some(cache.fresh(&self.heads, &turn.fresh, id).into())),
-                Answer::Whole => self.whole(&link, &mut cache).await,
-                Answer::Graph => self.reply(&link, turn, &mut cache).await,
+            let frame = match seat.peer.answer(id, before, &self.heads, &turn.fresh) {
+                Answer::Nothing => continue,
+                Answer::Heads => Ok(Some(cache.heads(&self.heads, &link).into())),
+                Answer::Fresh => Ok(Some(cache.fresh(&self.heads, &turn.fresh, &link).into())),
+                Answer::Whole => {
+                    self.whole(&link, &mut cache).await.map(|data| data.map(|data| self.frame(&link, &data)))
+                }
+                Answer::Graph => {
+                    self.reply(&link, turn, &mut cache).await.map(|data| data.map(|data| self.frame(&link, &data)))
+                }
             };
-            match data {
-                Ok(Some(data)) => self.tell(&link, &data),
+            match frame {
+                Ok(Some(frame)) => self.tell(&link, frame, touched.unwrap_or(true).then_some(&mut delivery)),
                 Ok(None) => {}
                 Err(refused) => self.refuse(&link, &refused),
             }
         }
+        delivery.run();
     }
 
-    fn tell(&mut self, link: &Link, data: &Chain) {
+    /// The frame that brings a peer a sync message.
+    fn frame(&self, link: &Link, data: &Chain) -> Chain {
         let (us, them, document) = (&self.hub.peer, &link.peer, self.key.document);
-        let frame = match data {
+        match data {
             Chain::One(data) => wire::sync(us, them, document, data).into(),
             Chain::Parts(parts) => {
                 let head = wire::sync_head(us, them, document, data.len());
                 Chain::Parts([head].into_iter().chain(parts.iter().cloned()).collect())
             }
-        };
+        }
+    }
+
+    fn tell(&mut self, link: &Link, frame: Chain, at_once: Option<&mut Delivery>) {
         if let Some(kube) = &link.kube
             && frame.len() as u64 > kube.max_message
         {
             return self.leave_out(link, kube, frame.len());
         }
-        self.hub.metrics.sent.with_label_values(&["sync"]).inc();
-        link.outbox.push(frame);
+        self.hub.metrics.sent_syncs.inc();
+        match at_once {
+            Some(delivery) => delivery.add(&link.outbox, frame),
+            None => link.outbox.push(frame),
+        }
     }
 
     /// The message with the whole document, from its stored bytes: decoded or not, that costs the least.
@@ -235,7 +250,7 @@ impl Actor {
         for (id, seat) in &mut self.seats {
             if seat.is_behind && seat.link.outbox.has_room() {
                 seat.is_behind = false;
-                turn.touched.insert(*id);
+                turn.touched.insert(*id, true);
             }
         }
         if !turn.touched.is_empty() {
@@ -247,27 +262,35 @@ impl Actor {
 }
 
 /// Messages that several peers get in one turn.
-#[derive(Default)]
 struct Cache {
-    heads: Option<Bytes>,
-    fresh: Option<Bytes>,
+    /// Our own peer id.
+    us: String,
+    document: DocumentId,
+    heads: Option<Circular>,
+    fresh: Option<Circular>,
     whole: Option<Chain>,
     stored: Option<Stored>,
     recent: Option<Recent>,
 }
 
 impl Cache {
-    fn heads(&mut self, ours: &[ChangeHash]) -> Bytes {
-        self.heads.get_or_insert_with(|| peer::message(ours, Vec::new(), false).encode().into()).clone()
+    fn new(us: &str, document: DocumentId, stored: Option<Stored>) -> Self {
+        Self { us: us.to_owned(), document, heads: None, fresh: None, whole: None, stored, recent: None }
     }
 
-    fn fresh(&mut self, ours: &[ChangeHash], fresh: &[Fresh], id: u64) -> Bytes {
-        let foreign = || fresh.iter().filter(|fresh| fresh.from != id);
+    fn heads(&mut self, ours: &[ChangeHash], link: &Link) -> Bytes {
+        let encode = || Circular::new(&self.us, self.document, &peer::message(ours, Vec::new(), false).encode());
+        self.heads.get_or_insert_with(encode).to(&link.peer)
+    }
+
+    fn fresh(&mut self, ours: &[ChangeHash], fresh: &[Fresh], link: &Link) -> Bytes {
+        let foreign = || fresh.iter().filter(|fresh| fresh.from != link.id);
         let encode = || {
             let chunks = foreign().map(|fresh| fresh.bytes.to_vec()).collect();
             let has_document = foreign().any(Fresh::is_document);
-            peer::message(ours, chunks, has_document).encode().into()
+            Circular::new(&self.us, self.document, &peer::message(ours, chunks, has_document).encode())
         };
-        if foreign().count() < fresh.len() { encode() } else { self.fresh.get_or_insert_with(encode).clone() }
+        let is_author = foreign().count() < fresh.len();
+        if is_author { encode().to(&link.peer) } else { self.fresh.get_or_insert_with(encode).to(&link.peer) }
     }
 }

@@ -15,6 +15,13 @@ pub(super) struct Gossip {
     known: Known,
 }
 
+impl Gossip {
+    /// Whether anyone hears of heads.
+    pub(super) fn has_subscribers(&self) -> bool {
+        !self.subscribers.is_empty()
+    }
+}
+
 impl Actor {
     /// A peer has opened the document, or subscribed to storage ids: from now on it hears of those that it wants to, and now of
     /// `added`, or of all.
@@ -37,7 +44,7 @@ impl Actor {
     pub(super) fn moved(&mut self, id: u64) {
         let Some(seat) = self.seats.get_mut(&id) else { return };
         seat.moved = now();
-        if !self.gossip.subscribers.is_empty()
+        if self.gossip.has_subscribers()
             && let Some(heads) = seat.stored()
         {
             self.pass_on(id, &heads);

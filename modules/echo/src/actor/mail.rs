@@ -21,7 +21,7 @@ impl Mail {
     /// Whether it comes from a peer that asks for a document of which it has nothing.
     pub(super) fn wants_all(&self) -> bool {
         let Self::Input(input) = self else { return false };
-        matches!(&input.what, What::Sync { message, request: true } if message.head.heads.is_empty())
+        matches!(&input.what, What::Sync { message, request: true, .. } if message.head.heads.is_empty())
     }
 }
 
@@ -43,6 +43,8 @@ pub(crate) enum What {
         message: intake::Message,
         /// Whether the peer waits for the document or the news that nobody has it.
         request: bool,
+        /// Whether nothing else that the peer sent waits for an answer.
+        is_alone: bool,
     },
     /// The peer may send again what it was refused.
     Again,

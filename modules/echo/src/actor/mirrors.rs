@@ -1,9 +1,5 @@
 //! What is particular to peers of a document that are other KUBEs.
-use std::{
-    collections::{BTreeSet, btree_map::Entry},
-    mem,
-    sync::Arc,
-};
+use std::{collections::btree_map::Entry, mem, sync::Arc};
 
 use bytesize::ByteSize;
 
@@ -38,7 +34,7 @@ impl Actor {
         if !self.is_deleted
             && let Some(message) = seat.peer.offer(&self.heads)
         {
-            self.hub.metrics.sent.with_label_values(&["sync"]).inc();
+            self.hub.metrics.sent_syncs.inc();
             link.outbox.push(wire::sync(&self.hub.peer, &link.peer, document, &message.encode()));
         }
         // What was offered before is offered anew with this.
@@ -100,7 +96,7 @@ impl Actor {
     }
 
     /// Takes note of who has the document now.
-    pub(super) fn check_offers(&mut self, touched: &BTreeSet<u64>) {
+    pub(super) fn check_offers<'a>(&mut self, touched: impl Iterator<Item = &'a u64>) {
         for id in touched {
             if let Some(seat) = self.seats.get_mut(id)
                 && seat.peer.is_level(&self.heads)

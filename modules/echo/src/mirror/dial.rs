@@ -26,7 +26,8 @@ use tokio_tungstenite::{
 use crate::{
     address::{Address, is_local},
     config::{Config, Mirror},
-    socket::{Socket, limits},
+    line::Socket,
+    socket::limits,
 };
 
 /// The longest token file that is read, in bytes.

@@ -128,7 +128,7 @@ impl Hub {
     fn take(&mut self, clients: &mut [Client], from: usize, count: usize) -> bool {
         let before = self.replica.tail().heads().to_vec();
         let mut fresh = Vec::new();
-        let mut touched = false;
+        let (mut touched, mut is_told) = (false, false);
         for _ in 0..count {
             let Some(message) = clients[from].sent.pop_front() else { break };
             touched = true;
@@ -142,6 +142,9 @@ impl Hub {
             let stored = [&self.snapshot[..], &self.tail[..]].concat();
             let decode = || Ok(Automerge::load(&stored).unwrap());
             self.decoded += usize::from(self.replica.needs_past(&message));
+            is_told = fresh.is_empty()
+                && !message.has_changes()
+                && clients[from].peer.is_told(self.replica.tail().heads(), &message.head);
             let new = self.replica.take(&self.senders[from], &mut clients[from].peer, message, &decode).unwrap();
             for fresh in &new {
                 if fresh.is_document() { &mut self.snapshot } else { &mut self.tail }.extend(&fresh.bytes);
@@ -150,6 +153,11 @@ impl Hub {
         }
         let ours = self.replica.tail().heads().to_vec();
         for (id, client) in clients.iter_mut().enumerate() {
+            if id == from && is_told {
+                let answer = client.peer.answer(id as u64, &before, &ours, &fresh);
+                assert_eq!(answer, Answer::Nothing, "it would not be answered");
+                continue;
+            }
             if (id == from && touched) || (!fresh.is_empty() && client.peer.state.their_heads.is_some()) {
                 let whole = || {
                     let chunks = [self.snapshot.clone(), self.tail.clone()];

@@ -1,14 +1,14 @@
 //! Which heads of others a connection wants to hear of, and that other KUBEs are asked for them too.
 use std::sync::Arc;
 
-use super::{Link, Reader, Socket};
+use super::{Link, Reader};
 use crate::{
     actor::What,
     hub::Hub,
     wire::{self, MAX_LIST},
 };
 
-impl<S: Socket> Reader<'_, S> {
+impl Reader<'_> {
     /// Takes a change of what the peer wants to hear of.
     pub(super) async fn subscribe(&mut self, link: &Arc<Link>, add: &[&str], remove: &[&str]) {
         let removed = link.subscriptions.remove(remove);

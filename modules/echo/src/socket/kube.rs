@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Link, Reader, Socket, bytes, gossip, refuse};
+use super::{Link, Reader, bytes, gossip, refuse};
 use crate::{
     actor::{Input, Mail, What},
     admission::Credentials,
@@ -107,7 +107,7 @@ pub(super) async fn next_offer(offers: &mut Option<mpsc::Receiver<Offer>>) -> Op
     }
 }
 
-impl<S: Socket> Reader<'_, S> {
+impl Reader<'_> {
     /// Says who we are, if it is on us to begin.
     pub(super) fn say_join(&self) {
         if let Side::Joining { .. } = self.side {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{LOOK_AGAIN, Link, Reader, Socket};
+use super::{LOOK_AGAIN, Link, Reader};
 use crate::{
     actor::{Input, What, now},
     intake::Message,
@@ -23,7 +23,7 @@ pub(super) struct Wants {
     pub(super) look_at: Instant,
 }
 
-impl<S: Socket> Reader<'_, S> {
+impl Reader<'_> {
     /// What the changes of this connection count towards; those of another KUBE, which many made, towards no one's day.
     pub(super) fn account(&self, grant: &Grant, is_kube: bool) -> Account {
         let whose = grant.token.clone().map(Whose::Token).into_iter().chain(self.side.address().map(Whose::Address));
