@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     dns_secondaries::{address, dig, figure, serial},
     journal::eventually,
-    kube::{Home, Kube, LISTEN, Ran},
+    kube::{Home, LISTEN, Ran},
 };
 
 /// What the zone is drawn from.
@@ -41,8 +41,6 @@ key:
 zone:
   name: "ZONE"
   zonefile: "FILE"
-  store-ixfr: yes
-  create-ixfr: yes
   provide-xfr: 127.0.0.1 second
   notify: 127.0.0.1@KUBE second
 "#;
@@ -72,6 +70,8 @@ acl:
 policy:
   - id: like-kube
     single-type-signing: on
+    rrsig-lifetime: 14d
+    rrsig-refresh: 7d
     nsec3: on
     nsec3-iterations: 0
     nsec3-salt-length: 0
@@ -96,6 +96,8 @@ options {
   listen-on port PORT { 127.0.0.1; };
   listen-on-v6 { none; };
   recursion no;
+  check-names primary ignore;
+  dnssec-validation no;
 };
 controls { };
 key "second" { algorithm hmac-sha512; secret "SECRET"; };
@@ -171,7 +173,7 @@ fn validates(home: &Home, address: SocketAddr) {
         (format!("host1.{APEX}"), "A", "; fully validated"),
         (format!("host1.{APEX}"), "MX", "; negative response, fully validated"),
         (format!("not.there.{APEX}"), "A", "; negative response, fully validated"),
-        (format!("{APEX}"), "SOA", "; fully validated"),
+        (APEX.to_owned(), "SOA", "; fully validated"),
     ] {
         let mut delv = Command::new("delv");
         delv.args(["@127.0.0.1", "-p", &port, "-a"]).arg(&anchors).args([&format!("+root={APEX}"), &name, rtype]);
@@ -275,7 +277,7 @@ fn a_kube_without_the_right_secret_gets_nothing_and_says_so() {
 
 /// Has a KUBE follow another name server, which takes changes of its zone file on SIGHUP.
 #[expect(clippy::print_stderr, reason = "how long it took is shown, not asserted")]
-fn follows(name: &'static str, config: &str, command: &[&str], is_signed: bool) {
+fn follows(name: &'static str, config: &str, command: &[&str], is_signed: bool, has_changes: bool) {
     let folder = Home::new();
     let files = files(&folder);
     let listen = free_port().unwrap();
@@ -295,10 +297,10 @@ fn follows(name: &'static str, config: &str, command: &[&str], is_signed: bool) 
     eprintln!("KUBE follows {name} after {:?}", changed.elapsed());
     let said = dig(address(&kube), &["+dnssec", &format!("new-here.{APEX}"), "A"]);
     assert!(said.contains("192.0.2.77") && said.contains("RRSIG") == is_signed, "{name}: {said}");
-    // Whole once, and then what changed.
-    for result in ["whole", "changes"] {
-        let times = figure(&kube, &format!("kube_dns_transfers_in_total{{result=\"{result}\"}}"));
-        assert!(times >= 1.0, "{name}: {result} {times}\n{}", kube.journal);
+    let times = |result| figure(&kube, &format!("kube_dns_transfers_in_total{{result=\"{result}\"}}"));
+    assert!(times("whole") + times("changes") >= 2.0, "{name}: {}", kube.journal);
+    if has_changes {
+        assert!(times("whole") == 1.0 && times("changes") >= 1.0, "{name}: {}", kube.journal);
     }
     if is_signed {
         validates(&second, address(&kube));
@@ -320,15 +322,15 @@ fn export_of_restarted(home: &Home) -> Vec<String> {
 
 #[test]
 fn a_kube_follows_nsd() {
-    follows("NSD", NSD, &["/usr/sbin/nsd", "-d", "-c"], false);
+    follows("NSD", NSD, &["/usr/sbin/nsd", "-d", "-c"], false, false);
 }
 
 #[test]
 fn a_kube_follows_knot_that_signs() {
-    follows("Knot", KNOT, &["/usr/sbin/knotd", "-c"], true);
+    follows("Knot", KNOT, &["/usr/sbin/knotd", "-c"], true, true);
 }
 
 #[test]
 fn a_kube_follows_bind() {
-    follows("BIND", BIND, &["/usr/sbin/named", "-g", "-c"], false);
+    follows("BIND", BIND, &["/usr/sbin/named", "-g", "-c"], false, true);
 }

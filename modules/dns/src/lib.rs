@@ -1,7 +1,8 @@
 //! Authoritative DNS: what the world is told about the names of this KUBE.
 //!
 //! # What it does
-//! It answers queries about its zones over UDP, TCP, TLS and HTTPS: the KUBE's own, which follows from the config, and those of zone files.
+//! It answers queries about its zones over UDP, TCP, TLS and HTTPS: the KUBE's own, which follows from the config, those of zone
+//! files, and those of other name servers whose secondary it is.
 //! Other modules publish records; a change is one new snapshot of everything.
 //!
 //! # What it promises
@@ -15,11 +16,12 @@
 //! ```text
 //!   config, zone files, Handle --> catalog --> Zones, immutable, swapped whole
 //!     updates --> queue --> update --^            |
+//!      primaries --> secondary ------^            |
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update`, `overlay` and
-//! `stun` are pure.
+//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update`, `overlay`,
+//! `stun`, `presigned` and most of `secondary` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].

@@ -7,6 +7,8 @@
 //! ```
 //! `heard`, `schedule`, `stream` and `replica` are pure. A zone that cannot be served as it came is not taken, and what was
 //! served stays; after a zone has expired, its names are answered with SERVFAIL until a primary has it.
+pub(crate) mod check;
+pub(crate) mod entry;
 pub(crate) mod failed;
 pub(crate) mod fetch;
 pub(crate) mod heard;
@@ -18,10 +20,9 @@ pub(crate) mod stream;
 use std::{
     collections::BTreeMap,
     future,
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -39,42 +40,20 @@ use crate::{
     config::Config,
     name::Name,
     serve::Shared,
-    state::is_after,
     trouble::{Part, Troubles},
     tsig,
 };
-use failed::Failed;
-use fetch::{soa, transfer};
+pub use entry::Mirrored;
+
+use check::ask;
+use entry::{Asked, Entry};
 use heard::{Followed, Notice};
 use replica::Replica;
-use schedule::Schedule;
-use stream::{Broken, Sent, apply};
 
 /// Primaries that are asked at once.
 const MOST: usize = 8;
 /// Notices that may wait until they are looked at; who sent one that is dropped sends it again.
 pub(crate) const NOTICES: usize = 256;
-
-/// A zone that comes from primaries, as people see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirrored {
-    /// The zone.
-    pub zone: Name,
-    /// Where it comes from.
-    pub primaries: Vec<SocketAddr>,
-    /// The one that last had it.
-    pub from: Option<SocketAddr>,
-    /// When that was, in seconds since 1970.
-    pub checked: Option<u32>,
-    /// Until when it is served if no primary has it any more, in seconds since 1970.
-    pub expires: Option<u64>,
-    /// Whether it is served.
-    pub is_served: bool,
-    /// Whether it is signed, by somebody else.
-    pub is_signed: bool,
-    /// What is wrong.
-    pub trouble: Option<String>,
-}
 
 /// The zones that come from primaries.
 pub(crate) struct Secondaries {
@@ -87,45 +66,8 @@ pub(crate) struct Secondaries {
     notices: tokio::sync::Mutex<mpsc::Receiver<Notice>>,
 }
 
-/// One of them.
-#[derive(Clone)]
-struct Entry {
-    followed: Arc<Followed>,
-    schedule: Schedule,
-    /// What came last, even if it does not count any more.
-    replica: Option<Arc<Replica>>,
-    from: Option<SocketAddr>,
-    checked: Option<u32>,
-    trouble: Option<Trouble>,
-    /// What is wrong with the primaries that were asked, while others may be of use.
-    doubt: Option<Trouble>,
-}
-
-/// What is wrong with a zone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Trouble {
-    text: String,
-    /// Whether time may heal it, as long as the zone is served.
-    is_away: bool,
-}
-
 /// Zones that are to be followed, with what was kept of those that are new.
 pub(crate) struct Prepared(BTreeMap<Name, (Followed, Option<(Replica, u32)>)>);
-
-/// What came of asking a primary.
-struct Asked {
-    followed: Arc<Followed>,
-    server: SocketAddr,
-    result: Result<Found, Failed>,
-}
-
-/// What a primary has.
-enum Found {
-    /// What is here.
-    Same,
-    /// Something newer, and how it came.
-    New(Box<Replica>, &'static str),
-}
 
 /// The zones that `config` has from others.
 ///
@@ -339,176 +281,6 @@ impl Secondaries {
         let wrong: Vec<_> = wrong.into_iter().flatten().collect();
         self.shared.metrics.show_mirrored(&mirrored);
         troubles.set(cx, Part::Secondary, (!wrong.is_empty()).then(|| wrong.join("; ")));
-    }
-}
-
-impl Entry {
-    fn new(followed: Followed, kept: Option<(Replica, u32)>, instant: Instant, time: u32) -> Self {
-        // A clock that was set back makes nothing younger than now.
-        let age = |checked: u32| Duration::from_secs(time.saturating_sub(checked).into());
-        let held = kept.as_ref().map(|(replica, checked)| (replica.timers(), age(*checked)));
-        let (replica, checked) = kept.unzip();
-        Self {
-            schedule: Schedule::new(followed.primaries.len(), held, instant),
-            followed: Arc::new(followed),
-            replica: replica.map(Arc::new),
-            from: None,
-            checked,
-            trouble: None,
-            doubt: None,
-        }
-    }
-
-    /// The addresses of the primaries.
-    fn primaries(&self) -> String {
-        self.followed.primaries.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    }
-
-    fn shown(&self, now: Instant) -> Mirrored {
-        let expire = self.replica.as_ref().map(|replica| replica.timers().expire.as_secs());
-        Mirrored {
-            zone: self.followed.zone.clone(),
-            primaries: self.followed.primaries.clone(),
-            from: self.from,
-            checked: self.checked,
-            expires: self.checked.zip(expire).map(|(checked, expire)| u64::from(checked) + expire),
-            is_served: self.replica.is_some() && self.schedule.is_good(now),
-            is_signed: self.replica.as_ref().is_some_and(|replica| replica.signed.is_some()),
-            trouble: self.trouble.as_ref().map(|trouble| trouble.text.clone()),
-        }
-    }
-
-    /// What a person should look at.
-    fn wrong(&self, now: Instant) -> Option<String> {
-        let is_served = self.schedule.is_good(now);
-        let Trouble { text, .. } = self.trouble.as_ref().filter(|trouble| !(trouble.is_away && is_served))?;
-        let (zone, primaries) = (&self.followed.zone, self.primaries());
-        Some(match (is_served, self.checked) {
-            (true, _) => {
-                format!("the zone {zone} is served as it was, and does not follow its primaries ({primaries}): {text}")
-            }
-            (false, Some(_)) => {
-                format!(
-                    "the zone {zone} has expired and is not served, its primaries ({primaries}) did not have it: {text}"
-                )
-            }
-            (false, None) => format!("the zone {zone} did not come yet from its primaries ({primaries}): {text}"),
-        })
-    }
-
-    /// Takes what came of asking a primary. Says whether something else is to be served, and how to count it.
-    fn take(&mut self, Asked { server, result, .. }: Asked, now: Instant, jitter: u8) -> (bool, &'static str) {
-        let zone = &self.followed.zone;
-        let (replica, how) = match (result, &self.replica) {
-            (Ok(Found::New(replica, how)), _) => (Arc::new(*replica), how),
-            (Ok(Found::Same), Some(replica)) => (Arc::clone(replica), "current"),
-            (Ok(Found::Same), None) => return self.fail(server, &Failed::NoSoa, now, jitter),
-            (Err(failed), _) => return self.fail(server, &failed, now, jitter),
-        };
-        let is_new = how != "current" || !self.schedule.is_good(now);
-        if is_new {
-            tracing::info!(%zone, %server, serial = replica.soa.serial, how, "the zone of another name server is served");
-        } else if self.trouble.is_some() {
-            tracing::info!(%zone, %server, "the primary has the zone again");
-        }
-        self.schedule.succeeded(replica.timers(), now, jitter);
-        (self.replica, self.from, self.checked) = (Some(replica), Some(server), Some(crate::catalog::now()));
-        (self.trouble, self.doubt) = (None, None);
-        (is_new, how)
-    }
-
-    fn fail(&mut self, server: SocketAddr, failed: &Failed, now: Instant, jitter: u8) -> (bool, &'static str) {
-        let trouble = Trouble { text: format!("{server}: {failed}"), is_away: failed.is_away() };
-        let zone = &self.followed.zone;
-        // All of them once, and then no more until one of them is of use.
-        match self.schedule.is_failing() {
-            true => tracing::debug!(%zone, %server, error = %failed, "the primary is of no use still"),
-            false => tracing::warn!(%zone, %server, error = %failed, "the primary is of no use: it is asked again"),
-        }
-        // What a person has to do is more important than what time heals.
-        if self.doubt.as_ref().is_none_or(|doubt| doubt.is_away) {
-            self.doubt = Some(trouble);
-        }
-        // Others may have it.
-        if self.schedule.failed(now, jitter) {
-            self.trouble = self.doubt.take();
-        }
-        (false, if failed.is_away() { "unanswered" } else { "refused" })
-    }
-}
-
-/// Asks a primary what it has, and gets what is newer than `held`.
-async fn ask(
-    followed: &Followed,
-    server: SocketAddr,
-    held: Option<Arc<Replica>>,
-    is_good: bool,
-    folder: PathBuf,
-) -> Result<Found, Failed> {
-    let (zone, key) = (&followed.zone, followed.key.as_ref());
-    // One that has expired may have begun anew.
-    let least = held.as_ref().filter(|_| is_good).map(|held| held.soa.serial);
-    if let Some(held) = held {
-        let (ours, theirs) = (held.soa.serial, soa(server, zone, key).await?.serial);
-        if ours == theirs {
-            let zone = zone.clone();
-            keep(move || kept::touch(&folder, &zone, ours, now())).await?;
-            return Ok(Found::Same);
-        }
-        if least.is_some() && !is_after(theirs, ours) {
-            return Err(Failed::Older { theirs, ours });
-        }
-        if is_after(theirs, ours) {
-            let changed = match transfer(server, zone, Some(ours), key).await {
-                Ok(sent) => take(zone, sent, Some(held), least, folder.clone()).await,
-                Err(failed) => Err(failed),
-            };
-            match changed {
-                Err(failed) if failed.is_of_changes() => {
-                    tracing::debug!(%zone, %server, error = %failed, "no changes of the zone: all of it is transferred");
-                }
-                done => return done,
-            }
-        }
-    }
-    take(zone, transfer(server, zone, None, key).await?, None, least, folder).await
-}
-
-/// Makes a zone of what was sent, and keeps it, where nobody else waits; it has to come after a serial number.
-async fn take(
-    zone: &Name,
-    sent: Sent,
-    base: Option<Arc<Replica>>,
-    least: Option<u32>,
-    folder: PathBuf,
-) -> Result<Found, Failed> {
-    let zone = zone.clone();
-    let work = move || {
-        let (records, how) = match (sent, base) {
-            (Sent::Whole(records), _) => (records, "whole"),
-            (Sent::Changes(changes), Some(base)) => (apply(&zone, base.records(), changes)?, "changes"),
-            (Sent::Changes(_), None) | (Sent::Current, _) => return Err(Broken::NoSoa.into()),
-        };
-        let replica = Replica::new(&zone, records)?;
-        let theirs = replica.soa.serial;
-        if let Some(ours) = least.filter(|ours| !is_after(theirs, *ours)) {
-            return Err(Failed::Older { theirs, ours });
-        }
-        written(kept::write(&folder, &replica, now()));
-        Ok(Found::New(Box::new(replica), how))
-    };
-    spawn_blocking(work).await.map_err(|fell| Failed::Fell(fell.to_string()))?
-}
-
-/// Keeps something where nobody else waits.
-async fn keep(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Failed> {
-    spawn_blocking(move || written(work())).await.map_err(|fell| Failed::Fell(fell.to_string()))
-}
-
-/// A disk that is full must not keep back what is newer: it is served, and comes again after a restart.
-fn written(kept: Result<(), Error>) {
-    if let Err(error) = kept {
-        tracing::error!(%error, "a zone of another name server is served, but not kept for the next start");
     }
 }
 

@@ -1,7 +1,8 @@
 use std::{
     fs,
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
+    time::Duration,
 };
 
 use kube_contract::{Appliance, Board, Health, Limits, Running};
@@ -48,7 +49,7 @@ fn bind(config: &Config) -> Result<Dns, Error> {
     Dns::bind(config, ports(), &Registry::new())
 }
 
-async fn serve(config: &Config) -> (Running<Config>, SocketAddr, Arc<Dns>) {
+fn serve(config: &Config) -> (Running<Config>, SocketAddr, Arc<Dns>) {
     let dns = Arc::new(bind(config).unwrap());
     let mut appliance = Appliance::new(config.clone(), Limits::default());
     appliance.add(Arc::clone(&dns), |config| config);
@@ -103,9 +104,9 @@ fn nowhere() -> SocketAddr {
 async fn a_zone_is_served_as_its_primary_serves_it_and_follows_it() {
     for dnssec in [false, true] {
         let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        let (first, from, primary) = serve(&Config { dnssec, ..primary(folders[0].path()) }).await;
+        let (first, from, primary) = serve(&Config { dnssec, ..primary(folders[0].path()) });
         first.serving().await.unwrap();
-        let (second, address, dns) = serve(&secondary(folders[1].path(), &[nowhere(), from])).await;
+        let (second, address, dns) = serve(&secondary(folders[1].path(), &[nowhere(), from]));
         second.serving().await.unwrap();
         until(|| text(&dns).is_some()).await;
         assert_eq!(text(&dns), text(&primary));
@@ -131,15 +132,15 @@ async fn a_zone_is_served_as_its_primary_serves_it_and_follows_it() {
 #[tokio::test]
 async fn what_was_received_is_served_after_a_restart_until_it_expires() {
     let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let (first, from, primary) = serve(&Config { dnssec: true, ..primary(folders[0].path()) }).await;
+    let (first, from, primary) = serve(&Config { dnssec: true, ..primary(folders[0].path()) });
     let config = secondary(folders[1].path(), &[from]);
-    let (second, _, dns) = serve(&config).await;
+    let (second, _, dns) = serve(&config);
     until(|| text(&dns).is_some()).await;
     let zone = text(&primary);
     first.stop().await;
     second.stop().await;
 
-    let (second, address, dns) = serve(&config).await;
+    let (second, address, dns) = serve(&config);
     second.serving().await.unwrap();
     assert_eq!(text(&dns), zone, "at once");
     let until_then = dns.handle().mirrored()[0].expires.unwrap();
@@ -153,7 +154,7 @@ async fn what_was_received_is_served_after_a_restart_until_it_expires() {
     at(until_then - expire - 5);
     assert_eq!(bind(&config).unwrap().handle().mirrored()[0].expires, Some(until_then - 5), "it does not begin anew");
     at(u64::from(now()) - expire - 1);
-    let (second, address_of_expired, dns) = serve(&config).await;
+    let (second, address_of_expired, dns) = serve(&config);
     let health = degraded(second.board()).await;
     assert!(health.contains("the zone kube.test. has expired") && health.contains(&from.to_string()), "{health}");
     assert_eq!(text(&dns), None);
@@ -167,7 +168,7 @@ async fn what_was_received_is_served_after_a_restart_until_it_expires() {
 #[tokio::test]
 async fn only_primaries_say_that_a_zone_has_changed() {
     let folder = tempfile::tempdir().unwrap();
-    let (running, address, dns) = serve(&secondary(folder.path(), &["192.0.2.1:53".parse().unwrap()])).await;
+    let (running, address, dns) = serve(&secondary(folder.path(), &["192.0.2.1:53".parse().unwrap()]));
     running.serving().await.unwrap();
     assert_eq!(sends(address, ZONE, NOTIFY).await, 5);
     assert_eq!(sends(address, "other.test", NOTIFY).await, 9);
@@ -188,11 +189,11 @@ async fn a_zone_that_cannot_be_had_is_named_with_the_reason() {
     };
     let transfer = vec![transfer::Secondary::With(name.clone())];
     let given = Config { transfer, keys: key(&secrets[0]), ..primary(folders[0].path()) };
-    let (first, from, primary) = serve(&given).await;
+    let (first, from, primary) = serve(&given);
     first.serving().await.unwrap();
 
     let plain = secondary(folders[1].path(), &[from]);
-    let (mut second, _, dns) = serve(&plain).await;
+    let (mut second, _, dns) = serve(&plain);
     let health = degraded(second.board()).await;
     let expected =
         format!("the zone kube.test. did not come yet from its primaries ({from}): {from}: it answers REFUSED");
