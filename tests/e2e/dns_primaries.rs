@@ -70,8 +70,7 @@ acl:
 policy:
   - id: like-kube
     single-type-signing: on
-    rrsig-lifetime: 14d
-    rrsig-refresh: 7d
+    zone-max-ttl: 1d
     nsec3: on
     nsec3-iterations: 0
     nsec3-salt-length: 0
