@@ -347,6 +347,7 @@ impl Checks<'_> {
             self.wrong("dns.transfer", message);
         }
         self.updates(&config.dns);
+        self.secondaries(config);
         for (name, key) in &config.dns.keys {
             if let Err(error) = fs::File::open(&key.secret_file) {
                 let option = format!("dns.keys.{}.secret_file", String::from(name.clone()));
@@ -361,6 +362,33 @@ impl Checks<'_> {
         }
         if self.source.has("processes") {
             self.odd("processes", "[processes] is not in this version: ignored");
+        }
+    }
+
+    /// A zone of another name server comes from somewhere, with a key that there is, and is no other zone here.
+    fn secondaries(&mut self, config: &Config) {
+        let own = config.dns.own.as_ref().map(|own| own.domain.as_str());
+        for (number, secondary) in config.dns.secondary.iter().enumerate() {
+            let zone = String::from(secondary.zone.clone());
+            if secondary.primaries.is_empty() {
+                self.wrong("dns.secondary", format!("{zone:?} comes from nowhere: name its `primaries`"));
+            }
+            if let Some(key) = secondary.key.as_ref().filter(|key| !config.dns.keys.contains_key(key)) {
+                let key = String::from(key.clone());
+                self.wrong(
+                    "dns.secondary",
+                    format!("{zone:?} is to be asked for with {key:?}, none of the [dns.keys]"),
+                );
+            }
+            if own == Some(&*zone) {
+                self.wrong(
+                    "dns.secondary",
+                    format!("{zone:?} is the domain of this KUBE, which is its primary itself"),
+                );
+            }
+            if config.dns.secondary[..number].iter().any(|other| other.zone == secondary.zone) {
+                self.wrong("dns.secondary", format!("{zone:?} is there twice: name all `primaries` in one"));
+            }
         }
     }
 

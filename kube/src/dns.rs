@@ -1,7 +1,7 @@
 //! `kube dns`: the zones of a running KUBE.
 use std::{io, path::Path};
 
-use admin::{Client, ForgetOrder, RecordStatus, UpdatedStatus, ZoneStatus};
+use admin::{Client, ForgetOrder, RecordStatus, SecondaryStatus, UpdatedStatus, ZoneStatus};
 use anyhow::Context as _;
 use clap::Subcommand;
 
@@ -133,14 +133,32 @@ fn table(zones: &[ZoneStatus]) -> String {
         return "no zone is served: see [dns] in the config".to_owned();
     }
     let row = |zone: &ZoneStatus| {
-        let signing = zone
-            .signing
-            .as_ref()
-            .map_or_else(|| "not signed".to_owned(), |signing| format!("signed; {}", signing.next));
-        [zone.name.clone(), zone.serial.to_string(), zone.records.to_string(), signing]
+        let signing = match (&zone.signing, &zone.secondary) {
+            (Some(signing), _) => format!("signed; {}", signing.next),
+            (None, Some(secondary)) if secondary.signed => "signed by its primary".to_owned(),
+            (None, _) => "not signed".to_owned(),
+        };
+        let from = zone.secondary.as_ref().map_or_else(|| "here".to_owned(), from);
+        [zone.name.clone(), zone.serial.to_string(), zone.records.to_string(), from, signing]
     };
-    let head = ["ZONE", "SERIAL", "RECORDS", "DNSSEC"].map(str::to_owned);
+    let head = ["ZONE", "SERIAL", "RECORDS", "FROM", "DNSSEC"].map(str::to_owned);
     terminal::columns(std::iter::once(head).chain(zones.iter().map(row)))
+}
+
+/// Where a zone comes from that is another name server's, and until when it counts.
+fn from(secondary: &SecondaryStatus) -> String {
+    let at = |time: Option<u64>| time.map_or_else(|| "never".to_owned(), minute);
+    let from = secondary.from.clone().unwrap_or_else(|| secondary.primaries.join(", "));
+    let (checked, expires) = (at(secondary.checked.map(u64::from)), at(secondary.expires));
+    let mut shown = match (secondary.served, secondary.checked) {
+        (true, _) => format!("{from}, checked {checked}, expires {expires}"),
+        (false, Some(_)) => format!("{from}, expired {expires}, not served"),
+        (false, None) => format!("{from}, did not come yet"),
+    };
+    if let Some(trouble) = &secondary.trouble {
+        shown.push_str(&format!(" ({trouble})"));
+    }
+    shown
 }
 
 /// `kube dns records` for people.

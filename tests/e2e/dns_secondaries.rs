@@ -117,12 +117,12 @@ fn configure(home: &Home, files: &Files, notify: &[String]) {
 }
 
 /// The address of the name server.
-fn address(kube: &Kube<'_>) -> SocketAddr {
+pub(crate) fn address(kube: &Kube<'_>) -> SocketAddr {
     kube.address("dns", "dns")
 }
 
 /// What `dig` prints.
-fn dig(address: SocketAddr, args: &[&str]) -> String {
+pub(crate) fn dig(address: SocketAddr, args: &[&str]) -> String {
     let port = address.port().to_string();
     let mut command = Command::new("dig");
     // Nothing of this machine's own settings.
@@ -131,12 +131,12 @@ fn dig(address: SocketAddr, args: &[&str]) -> String {
 }
 
 /// The serial number that a server has of the zone; nothing if it has none.
-fn serial(address: SocketAddr) -> Option<u32> {
+pub(crate) fn serial(address: SocketAddr) -> Option<u32> {
     dig(address, &["+short", APEX, "SOA"]).split_whitespace().nth(2)?.parse().ok()
 }
 
 /// What a figure of the metrics says.
-fn figure(kube: &Kube<'_>, name: &str) -> f64 {
+pub(crate) fn figure(kube: &Kube<'_>, name: &str) -> f64 {
     let page = kube.metrics("/metrics").text();
     page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
 }

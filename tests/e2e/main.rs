@@ -14,6 +14,7 @@ mod boxes;
 mod disk;
 mod dns;
 mod dns_addresses;
+mod dns_primaries;
 mod dns_secondaries;
 mod dnssec;
 mod docs;

@@ -224,6 +224,29 @@ fn other_kubes_are_named_with_files_that_can_be_read() {
 }
 
 #[test]
+fn a_zone_of_another_name_server_comes_from_somewhere_with_a_key_that_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "c2VjcmV0").unwrap();
+    let text = "[[dns.secondary]]\nzone = \"Example.NET\"\nprimaries = [\"192.0.2.7\", \"[2001:db8::7]:5353\"]\nkey = \"second\"\n\
+                [dns.keys.second]\nsecret_file = \"secret\"\n";
+    let (config, _) = read(text, folder.path(), &environment()).unwrap();
+    let secondary = &config.dns.secondary[0];
+    assert_eq!(secondary.zone.to_string(), "example.net.");
+    assert_eq!(secondary.primaries[0].0, "192.0.2.7:53".parse().unwrap());
+    let wrong = "domain = \"example.org\"\n[[dns.secondary]]\nzone = \"example.org\"\nprimaries = []\nkey = \"none\"\n\
+                 [[dns.secondary]]\nzone = \"example.org\"\nprimaries = [\"192.0.2.7\"]\n";
+    let problems = problems(wrong).join("\n");
+    for part in [
+        "dns.secondary: \"example.org\" comes from nowhere",
+        "asked for with \"none\", none of the [dns.keys]",
+        "\"example.org\" is the domain of this KUBE",
+        "\"example.org\" is there twice",
+    ] {
+        assert!(problems.contains(part), "{part}: {problems}");
+    }
+}
+
+#[test]
 fn secondaries_are_addresses_prefixes_and_keys_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("secret"), "c2VjcmV0").unwrap();

@@ -6,16 +6,29 @@ pub(super) struct Zones(pub(super) dns::Handle);
 impl admin::Zones for Zones {
     fn list(&self) -> Vec<admin::ZoneStatus> {
         let delegations = self.0.delegations();
-        let status = |zone: dns::Content| {
+        let mut mirrored: Vec<_> = self.0.mirrored();
+        let mut status = |zone: dns::Content| {
             let delegation = delegations.iter().find(|delegation| delegation.zone == *zone.apex());
+            let place = mirrored.iter().position(|mirrored| mirrored.zone == *zone.apex());
             admin::ZoneStatus {
                 name: zone.apex().to_string(),
                 serial: zone.serial(),
                 records: zone.sets().map(|(.., set)| set.data.len() as u64).sum(),
                 signing: delegation.map(signing),
+                secondary: place.map(|place| secondary(mirrored.remove(place))),
             }
         };
-        self.0.zones().into_iter().map(status).collect()
+        let mut zones: Vec<_> = self.0.zones().into_iter().map(&mut status).collect();
+        // Those that are not served have nothing to show but that.
+        let away = |mirrored: dns::Mirrored| admin::ZoneStatus {
+            name: mirrored.zone.to_string(),
+            serial: 0,
+            records: 0,
+            signing: None,
+            secondary: Some(secondary(mirrored)),
+        };
+        zones.extend(mirrored.into_iter().map(away));
+        zones
     }
 
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {
@@ -37,6 +50,18 @@ impl admin::Zones for Zones {
         let rtype = order.rtype.as_deref().map(str::parse).transpose()?;
         let forgotten = self.0.forget(&name(zone)?, &name(&order.name)?, rtype).map_err(|error| error.to_string())?;
         Ok(forgotten.iter().map(ToString::to_string).collect())
+    }
+}
+
+fn secondary(mirrored: dns::Mirrored) -> admin::SecondaryStatus {
+    admin::SecondaryStatus {
+        primaries: mirrored.primaries.iter().map(ToString::to_string).collect(),
+        from: mirrored.from.map(|from| from.to_string()),
+        checked: mirrored.checked,
+        expires: mirrored.expires,
+        served: mirrored.is_served,
+        signed: mirrored.is_signed,
+        trouble: mirrored.trouble,
     }
 }
 

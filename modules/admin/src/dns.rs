@@ -40,8 +40,30 @@ pub struct ZoneStatus {
     pub serial: u32,
     /// How many records it has, without those that signing adds.
     pub records: u64,
-    /// How it is signed; none if it is not.
+    /// How it is signed; none if it is not, or elsewhere.
     pub signing: Option<SigningStatus>,
+    /// Where it comes from, if that is another name server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secondary: Option<SecondaryStatus>,
+}
+
+/// How a zone of another name server fares. Times are in seconds since 1970 (UTC).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondaryStatus {
+    /// The addresses of its primaries.
+    pub primaries: Vec<String>,
+    /// The one that last had what is served.
+    pub from: Option<String>,
+    /// When that was.
+    pub checked: Option<u32>,
+    /// Until when it is served if no primary has it any more.
+    pub expires: Option<u64>,
+    /// Whether it is served: not before it came, and not after it has expired.
+    pub served: bool,
+    /// Whether it came with signatures.
+    pub signed: bool,
+    /// What keeps it from being up to date.
+    pub trouble: Option<String>,
 }
 
 /// How a zone is signed.

@@ -73,7 +73,9 @@ use tokio::{
 
 pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
-pub use dns::{DsStatus, ForgetOrder, RecordStatus, SigningStatus, UpdateStatus, UpdatedStatus, ZoneStatus, Zones};
+pub use dns::{
+    DsStatus, ForgetOrder, RecordStatus, SecondaryStatus, SigningStatus, UpdateStatus, UpdatedStatus, ZoneStatus, Zones,
+};
 pub use documents::{
     At, ChangeStatus, DocumentName, DocumentStatus, Documents, Findings, HistoryPage, ImportOrder, Imported,
     LONGEST_FILE, Page, PageOrder, Refusal,

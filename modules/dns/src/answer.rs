@@ -15,6 +15,7 @@ use crate::{
     reply::{OPT, Rcode, Reply, Section, UDP_LIMIT},
     rrset::{IN, Rrset},
     rtype::Rtype,
+    secondary::heard::{Followed, hear},
     transfer::Secondary,
     tsig,
     zone::{Node, Place, Zone, Zones, wildcard},
@@ -45,6 +46,8 @@ pub(crate) struct Answered {
     pub(crate) kind: Kind,
     /// Whether the client showed a cookie of ours: its address is not forged.
     pub(crate) is_known: bool,
+    /// Which of the zones of other name servers has changed, as one says who may: whoever keeps them up to date is to hear of it.
+    pub(crate) notified: Option<usize>,
 }
 
 /// What kind of answer it is, for those who limit.
@@ -77,6 +80,8 @@ pub(crate) struct Identity {
     pub(crate) notify: Vec<Notified>,
     /// Who may update what.
     pub(crate) grants: Grants,
+    /// The zones of other name servers that are served here too.
+    pub(crate) followed: Vec<Followed>,
 }
 
 /// Who asks, how, and when (in seconds since 1970).
@@ -102,7 +107,8 @@ pub(crate) fn answer(
             out.clear();
             out.extend_from_slice(&[message[0], message[1], 0x80 | message[2] & 0x79, Rcode::FormErr as u8]);
             out.resize(HEADER, 0);
-            Some(Answered { rcode: Rcode::FormErr, qtype: Rtype(0), zone: None, kind: Kind::Error, is_known: false })
+            let (rcode, kind) = (Rcode::FormErr, Kind::Error);
+            Some(Answered { rcode, qtype: Rtype(0), zone: None, kind, is_known: false, notified: None })
         }
     }
 }
@@ -133,7 +139,7 @@ fn reply(
     };
     let limit = limit.saturating_sub(opt.map_or(0, |options| OPT + options.len()) + signature);
     let mut reply = Reply::new(query, message, limit, out);
-    let mut number = None;
+    let (mut number, mut notified) = (None, None);
     let rcode = if let Err(refusal) = &signed {
         refusal.rcode()
     } else if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
@@ -141,12 +147,19 @@ fn reply(
     } else if query.opcode == Opcode::Update {
         // Those that may be are not answered here.
         Rcode::Refused
+    } else if query.opcode == Opcode::Notify {
+        let key = signed.as_ref().ok().and_then(|signer| signer.as_ref()).map(tsig::Signer::key);
+        let heard = hear(&identity.followed, query, client.address, key);
+        (reply.is_authoritative, notified) = (heard.is_ok(), heard.ok());
+        heard.err().unwrap_or(Rcode::NoError)
     } else if query.opcode != Opcode::Query {
         Rcode::NotImp
     } else {
         match zone(zones, query) {
+            // It is one of ours, and not here now.
+            Some((_, None)) => Rcode::ServFail,
             Some(_) if matches!(query.qtype, Rtype::AXFR | Rtype::IXFR) => Rcode::Refused,
-            Some((found, zone)) => {
+            Some((found, Some(zone))) => {
                 number = Some(found);
                 reply.enter(query.name.wire(), zone.apex.wire());
                 Lookup { zone, reply: &mut reply, renamed: Vec::new(), proofs: Vec::new() }.run(query)
@@ -178,7 +191,7 @@ fn reply(
         Ok(None) => {}
         Err(refusal) => refusal.sign(out),
     }
-    Answered { rcode, qtype: query.qtype, zone: number, kind, is_known }
+    Answered { rcode, qtype: query.qtype, zone: number, kind, is_known, notified }
 }
 
 /// Makes an answer one that only says to come by TCP.
@@ -189,20 +202,20 @@ pub(crate) fn cut_short(out: &mut Vec<u8>) {
     out[6..HEADER].fill(0);
 }
 
-/// The zone that is to answer, and its number.
-fn zone<'z>(zones: &'z Zones, query: &Query<'_>) -> Option<(usize, &'z Zone)> {
+/// The zone that is to answer, if it is here, and its number.
+fn zone<'z>(zones: &'z Zones, query: &Query<'_>) -> Option<(usize, Option<&'z Zone>)> {
     if query.qclass != IN {
         return None;
     }
     let name = query.name.wire();
-    let with_number = |number| Some((number, zones.get(number)?));
-    let (number, zone) = with_number(zones.find(name)?)?;
+    let number = zones.find(name)?;
+    let zone = zones.get(number);
     // What the parent says of a child is the parent's to say: RFC 4035, section 3.1.4.1.
     if query.qtype == Rtype::DS
-        && zone.apex.wire() == name
+        && zone.is_some_and(|zone| zone.apex.wire() == name)
         && let Some(above) = zones.find_above(name)
     {
-        return with_number(above);
+        return Some((above, zones.get(above)));
     }
     Some((number, zone))
 }

@@ -12,7 +12,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::response::{Question, Response};
+use crate::{
+    catalog::now,
+    response::{Question, Response},
+    tsig::{
+        Key,
+        asker::{Asker, Untrusted},
+    },
+};
 
 /// How long a server may take to answer a datagram, each time that it is asked.
 const TRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)];
@@ -35,31 +42,59 @@ pub(crate) enum Over {
 /// # Errors
 /// It does not answer in time, or what it answers cannot be read.
 pub(crate) async fn ask(server: SocketAddr, question: &Question, over: Over) -> io::Result<Response> {
+    ask_with(server, question, over, None).await
+}
+
+/// The same, signed with a key: only an answer that is signed with it too counts.
+///
+/// # Errors
+/// The server does not answer in time, or what it answers cannot be read or believed: then the error is an [`Untrusted`].
+pub(crate) async fn ask_signed(server: SocketAddr, question: &Question, over: Over, key: &Key) -> io::Result<Response> {
+    ask_with(server, question, over, Some(key)).await
+}
+
+async fn ask_with(server: SocketAddr, question: &Question, over: Over, key: Option<&Key>) -> io::Result<Response> {
     let mut id = [0; 2];
     getrandom(&mut id, GetRandomFlags::empty())?;
     let id = u16::from_be_bytes(id);
     match over {
-        Over::Udp => by_datagram(server, question, id).await,
-        Over::Tcp => timeout(PATIENCE, by_stream(server, question, id)).await?,
+        Over::Udp => by_datagram(server, question, id, key).await,
+        Over::Tcp => timeout(PATIENCE, by_stream(server, question, id, key)).await?,
     }
 }
 
+/// The message, and what looks at its answer.
+fn signed<'k>(question: &Question, id: u16, key: Option<&'k Key>) -> (Vec<u8>, Option<Asker<'k>>) {
+    let mut message = question.write(id);
+    let asker = key.map(|key| Asker::sign(key, &mut message, now()));
+    (message, asker)
+}
+
+/// Whether an answer counts.
+fn checked(asker: Option<&mut Asker<'_>>, answer: &[u8]) -> Result<(), Untrusted> {
+    asker.map_or(Ok(()), |asker| asker.check(answer, now()))
+}
+
 /// Each question has a socket, and so a port, of its own: who guesses answers has to guess that too.
-async fn by_datagram(server: SocketAddr, question: &Question, id: u16) -> io::Result<Response> {
+async fn by_datagram(server: SocketAddr, question: &Question, id: u16, key: Option<&Key>) -> io::Result<Response> {
     let any = match server {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
-    let (message, mut answer) = (question.write(id), vec![0; LONGEST]);
+    let ((message, mut asker), mut answer) = (signed(question, id, key), vec![0; LONGEST]);
+    let mut untrusted = None;
     for patience in TRIES {
         socket.send(&message).await?;
         let answered = async {
             loop {
                 let length = socket.recv(&mut answer).await?;
-                if let Some(response) = question.read(id, &answer[..length]) {
-                    return Ok::<_, io::Error>(response);
+                let Some(response) = question.read(id, &answer[..length]) else { continue };
+                // Somebody else may have sent it: one that counts may come still.
+                match checked(asker.as_mut(), &answer[..length]) {
+                    Ok(()) => return Ok::<_, io::Error>(response),
+                    Err(why) => untrusted = Some(why),
                 }
             }
         };
@@ -67,16 +102,17 @@ async fn by_datagram(server: SocketAddr, question: &Question, id: u16) -> io::Re
             return answered;
         }
     }
-    Err(io::ErrorKind::TimedOut.into())
+    Err(untrusted.map_or_else(|| io::ErrorKind::TimedOut.into(), io::Error::other))
 }
 
-async fn by_stream(server: SocketAddr, question: &Question, id: u16) -> io::Result<Response> {
+async fn by_stream(server: SocketAddr, question: &Question, id: u16, key: Option<&Key>) -> io::Result<Response> {
     let mut stream = TcpStream::connect(server).await?;
-    let message = question.write(id);
+    let (message, mut asker) = signed(question, id, key);
     let length = u16::try_from(message.len()).expect("a name and little more");
     stream.write_all(&[&length.to_be_bytes()[..], &message].concat()).await?;
     let mut answer = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut answer).await?;
+    checked(asker.as_mut(), &answer).map_err(io::Error::other)?;
     question
         .read(id, &answer)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an answer to the question"))

@@ -24,13 +24,14 @@ use crate::{
     own,
     ports::{Https, Offer},
     rtype::Rtype,
+    secondary::replica::Replica,
     serve::Shared,
     signing::{Delegation, Signatures},
     state::{Serials, Source},
     text,
     transfer::Transfer,
     update::{Asker, Declined, Update},
-    zone::{self, Zone, Zones},
+    zone::{self, Signed, Zone, Zones},
 };
 
 /// Largest zone file: more than a million names need.
@@ -51,11 +52,18 @@ struct Kept {
     written: Vec<Written>,
     /// What updates left of names, in place of what the zones say.
     overlays: Overlays,
+    /// The zones of other name servers; none of those that are not here, or have expired.
+    mirrored: Mirrored,
+    /// Those of them that are served.
+    elsewhere: BTreeMap<Name, Arc<Replica>>,
     /// What other modules say of names, in place of what the zones do.
     published: BTreeMap<(Name, Rtype), Set>,
     contents: Vec<Content>,
     histories: BTreeMap<Name, History>,
 }
+
+/// Zones of other name servers, by their names.
+type Mirrored = BTreeMap<Name, Option<Arc<Replica>>>;
 
 /// A zone as it was written.
 #[derive(Clone, Debug)]
@@ -107,6 +115,13 @@ pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Vec<Writ
         }
         zones.push(Written { content, file: Some(path.clone()) });
     }
+    for (number, secondary) in config.secondary.iter().enumerate() {
+        let is_there = zones.iter().any(|zone| *zone.content.apex() == secondary.zone)
+            || config.secondary[..number].iter().any(|other| other.zone == secondary.zone);
+        if is_there {
+            return Err(Error::Ours { apex: secondary.zone.clone() });
+        }
+    }
     Ok(zones)
 }
 
@@ -140,6 +155,8 @@ impl Catalog {
             ledger,
             dnssec,
             written: Vec::new(),
+            mirrored: Mirrored::new(),
+            elsewhere: BTreeMap::new(),
             published: BTreeMap::new(),
             contents: Vec::new(),
             histories: BTreeMap::new(),
@@ -155,6 +172,22 @@ impl Catalog {
     /// Serial numbers or keys cannot be kept; what was served is served still.
     pub(crate) fn replace(&self, zones: Vec<Written>, dnssec: bool) -> Result<(), Error> {
         self.change(|kept| (kept.written, kept.dnssec) = (zones, dnssec))
+    }
+
+    /// Serves these zones of other name servers from now on, as they came, and answers for none of those that are not here.
+    ///
+    /// # Errors
+    /// Serial numbers or keys cannot be kept; what was served is served still.
+    pub(crate) fn mirror(&self, zones: Mirrored) -> Result<(), Error> {
+        let is_same = {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = |(one, other): (&Option<Arc<Replica>>, &Option<Arc<Replica>>)| match (one, other) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (one, other) => one.is_none() && other.is_none(),
+            };
+            kept.mirrored.keys().eq(zones.keys()) && kept.mirrored.values().zip(zones.values()).all(same)
+        };
+        if is_same { Ok(()) } else { self.change(|kept| kept.mirrored = zones) }
     }
 
     /// Does what time has brought: signatures that are due, and the next step of keys.
@@ -177,7 +210,14 @@ impl Catalog {
     /// # Errors
     /// The serial numbers cannot be kept; what was served is served still.
     pub(crate) fn publish(&self, owner: Name, rtype: Rtype, set: Set) -> Result<bool, Error> {
-        let is_served = self.shared.zones.load().find(owner.wire()).is_some();
+        let zones = self.shared.zones.load();
+        let nearest = zones.find(owner.wire()).and_then(|number| zones.get(number));
+        let is_written = |zone: &Name| {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.written.iter().any(|written| written.content.apex() == zone)
+        };
+        // What others have signed has no room for more.
+        let is_served = nearest.is_some_and(|zone| is_written(&zone.apex));
         if is_served {
             self.change(|kept| {
                 if set.data.is_empty() {
@@ -194,7 +234,7 @@ impl Catalog {
     pub(crate) fn text(&self, zone: &Name, with_signatures: bool) -> Option<String> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let content = kept.contents.iter().find(|content| content.apex() == zone)?;
-        Some(text::write(content, kept.signatures.signed(zone).filter(|_| with_signatures)))
+        Some(text::write(content, kept.signed(zone).filter(|_| with_signatures)))
     }
 
     /// A zone for a secondary, which may know the state with a serial number; none if it is not served.
@@ -285,16 +325,28 @@ impl Kept {
     /// The same.
     fn change(&mut self, shared: &Shared, change: impl FnOnce(&mut Self)) -> Result<(), Error> {
         let before = (self.written.clone(), self.overlays.clone(), self.published.clone(), self.dnssec);
+        let mirrored = self.mirrored.clone();
         change(self);
         let served = self.serve(shared, &before.0);
-        served.inspect_err(|_| (self.written, self.overlays, self.published, self.dnssec) = before)
+        served.inspect_err(|_| {
+            (self.written, self.overlays, self.published, self.dnssec) = before;
+            self.mirrored = mirrored;
+        })
     }
 }
 
 impl Kept {
     /// All records of a zone, with what signing adds to it, the SOA record first.
     fn records(&self, content: &Content) -> Vec<Record> {
-        zone::records(content, self.signatures.signed(content.apex()))
+        zone::records(content, self.signed(content.apex()))
+    }
+
+    /// What signing added to a zone, here or elsewhere.
+    fn signed(&self, zone: &Name) -> Option<&Signed> {
+        match self.elsewhere.get(zone) {
+            Some(replica) => replica.signed.as_ref(),
+            None => self.signatures.signed(zone),
+        }
     }
 
     /// Serves what there is, of which `last` was written the last time.
@@ -346,12 +398,21 @@ impl Kept {
         // And none with what could be gone after a crash. It is last, so that what fails leaves no trace.
         self.ledger.keep(&self.overlays)?;
         self.signatures.retain(|zone| contents.iter().any(|content| content.apex() == zone));
-        let zones = Zones::new(zones);
-        shared.metrics.show(&zones, self.signatures.expiries());
+        let here =
+            self.mirrored.iter().filter_map(|(zone, replica)| Some((zone.clone(), Arc::clone(replica.as_ref()?))));
+        let elsewhere: BTreeMap<_, _> = here.collect();
+        for replica in elsewhere.values() {
+            zones.push(Arc::clone(&replica.zone));
+            contents.push(replica.content.clone());
+        }
+        let away = self.mirrored.iter().filter(|(_, replica)| replica.is_none()).map(|(zone, _)| zone);
+        let zones = Zones::new(zones).without(away);
+        let expiries = elsewhere.iter().filter_map(|(zone, replica)| Some((zone, replica.signatures_expire?)));
+        shared.metrics.show(&zones, self.signatures.expiries().chain(expiries));
         shared.metrics.updated.set(self.overlays.values().map(|overlay| overlay.0.len()).sum::<usize>() as i64);
         shared.zones.store(Arc::new(zones));
         shared.changed.notify_one();
-        self.contents = contents;
+        (self.contents, self.elsewhere) = (contents, elsewhere);
         self.remember(&before);
         Ok(())
     }
@@ -373,6 +434,6 @@ impl Kept {
 }
 
 /// Seconds since 1970.
-fn now() -> u32 {
+pub(crate) fn now() -> u32 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }

@@ -13,7 +13,7 @@ use crate::{
     grant::Update,
     interfaces::{self, Addresses},
     notify::Notified,
-    transfer::Secondary,
+    transfer::Secondary as Transferred,
     tsig::Algorithm,
 };
 
@@ -33,7 +33,9 @@ pub struct Config {
     /// Records in the KUBE's own zone besides those that follow from the config.
     pub records: Vec<Entry>,
     /// Who may transfer zones: addresses, prefixes, and names of keys.
-    pub transfer: Vec<Secondary>,
+    pub transfer: Vec<Transferred>,
+    /// Zones of other name servers that are served here too.
+    pub secondary: Vec<Secondary>,
     /// Secondaries that are told when a zone has changed.
     pub notify: Vec<Notified>,
     /// The keys that queries may be signed with, by their names.
@@ -84,8 +86,8 @@ impl Config {
     /// The keys that `transfer` names but `keys` has not.
     pub fn unknown_keys(&self) -> impl Iterator<Item = &Name> {
         let named = self.transfer.iter().filter_map(|secondary| match secondary {
-            Secondary::From(_) => None,
-            Secondary::With(name) => Some(name),
+            Transferred::From(_) => None,
+            Transferred::With(name) => Some(name),
         });
         named.filter(|name| !self.keys.contains_key(name))
     }
@@ -99,6 +101,7 @@ impl Default for Config {
             zones: Vec::new(),
             records: Vec::new(),
             transfer: Vec::new(),
+            secondary: Vec::new(),
             notify: Vec::new(),
             keys: BTreeMap::new(),
             updates: Vec::new(),
@@ -123,6 +126,19 @@ pub struct Key {
     pub algorithm: Algorithm,
     /// The file that has the secret, in base 64.
     pub secret_file: PathBuf,
+}
+
+/// A zone that another name server has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secondary {
+    /// Its name.
+    pub zone: Name,
+    /// Where it comes from, over UDP and TCP. The first that has it is as good as any.
+    pub primaries: Vec<Notified>,
+    /// The key that both sides sign with; without one a primary is known by its address alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Name>,
 }
 
 /// A record of the KUBE's own zone, as a person writes it.

@@ -160,6 +160,15 @@ impl Content {
         set.add(record.ttl, record.data);
     }
 
+    /// A zone with those records; that is fast in whatever order they come.
+    pub(crate) fn from_records(apex: Name, mut records: Vec<Record>) -> Self {
+        let place = |record: &Record| (record.owner.clone(), record.rtype, record.data.clone());
+        records.sort_by_cached_key(place);
+        let mut content = Self::new(apex);
+        records.into_iter().for_each(|record| content.add(record));
+        content
+    }
+
     /// Puts `set` in place of what is there for a name and type; an empty one takes it away.
     pub fn put(&mut self, owner: Name, rtype: Rtype, mut set: Set) {
         set.data.sort_unstable();

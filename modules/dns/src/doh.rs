@@ -67,12 +67,16 @@ fn respond(shared: &Shared, extensions: &Extensions, message: &[u8]) -> Response
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
     let client = Client { address, transport: Transport::Stream, now };
     let mut out = Vec::new();
-    let Some(answered) = answer(&zones, &shared.identity.load(), &client, message, &mut out) else {
+    let identity = shared.identity.load();
+    let Some(answered) = answer(&zones, &identity, &client, message, &mut out) else {
         shared.metrics.ignored.inc();
         return (StatusCode::BAD_REQUEST, "that is not a DNS query\n").into_response();
     };
     let mut tally = Tally::new(HTTPS);
     tally.count(&answered);
     tally.flush(&shared.metrics, &zones);
+    if !shared.hears(&identity, &answered, address) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many zones have changed: say it again\n").into_response();
+    }
     ([(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")], out).into_response()
 }

@@ -86,6 +86,20 @@ pub enum Error {
         /// The name.
         apex: crate::Name,
     },
+    /// A zone of another name server is one of this one.
+    #[error("dns.secondary: the zone {apex} is served already: take it out of there, or out of `dns.zones`")]
+    Ours {
+        /// The name.
+        apex: crate::Name,
+    },
+    /// A zone of another name server is to be asked for with a key that there is not.
+    #[error("dns.secondary: the zone {zone} is to be asked for with the key {key}, which is none of the [dns.keys]")]
+    NoKey {
+        /// The zone.
+        zone: crate::Name,
+        /// The name of the key.
+        key: crate::Name,
+    },
     /// The keys of a zone cannot be read or written.
     #[error(transparent)]
     Keys(#[from] crate::dnssec::keys::Error),

@@ -6,9 +6,15 @@ use crate::{
     content::Content,
     overlay::Overlay,
     query::Query,
-    stun, text,
+    response::Question,
+    rtype::Rtype,
+    secondary::{
+        replica::Replica,
+        stream::{LIMITS, Sent, Stream, apply},
+    },
+    stun, text, tsig,
     update::{Asker, Update},
-    zone::{Zone, Zones},
+    zone::{self, Zone, Zones},
 };
 
 /// The answer of a server that may see an address.
@@ -56,4 +62,32 @@ impl Updated {
         left.apply(&mut content);
         Some(content)
     }
+}
+
+/// The zone that a primary sends in `frames`, whole or as what changed since the zone of a text; none if it is none.
+pub fn receive(known: &[u8], frames: &[u8], is_whole: bool) -> Option<Asked> {
+    let known = text::read(known, None).ok()?;
+    let name = known.apex().clone();
+    let rtype = if is_whole { Rtype::AXFR } else { Rtype::IXFR };
+    let question = Question { name: name.clone(), rtype, is_recursive: false };
+    let key = tsig::Key { name: name.clone(), algorithm: tsig::Algorithm::default(), secret: b"secret".to_vec() };
+    let mut asker = tsig::asker::Asker::sign(&key, &mut question.write(0), 1);
+    let mut stream = Stream::new(name.clone(), (!is_whole).then(|| known.serial()), LIMITS);
+    let mut rest = frames;
+    loop {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        let (message, after) = after.split_at_checked(u16::from_be_bytes(*length).into())?;
+        rest = after;
+        // Nobody guesses the key; it is only seen to that nothing breaks.
+        asker.check(message, 1).ok();
+        if stream.take(message.len(), question.read_part(0, message)?.answer).ok()? {
+            break;
+        }
+    }
+    let records = match stream.sent()? {
+        Sent::Current => return None,
+        Sent::Whole(records) => records,
+        Sent::Changes(changes) => apply(&name, zone::records(&known, None), changes).ok()?,
+    };
+    Some(Asked(Zones::new(vec![Replica::new(&name, records).ok()?.zone])))
 }

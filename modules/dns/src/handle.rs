@@ -7,6 +7,7 @@ use crate::{
     content::{Content, Set},
     name::Name,
     rtype::Rtype,
+    secondary::{Mirrored, Secondaries},
     signing::Delegation,
 };
 
@@ -27,7 +28,7 @@ pub struct Updated {
 
 /// The way to the zones. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle(pub(crate) Arc<Catalog>);
+pub struct Handle(pub(crate) Arc<Catalog>, pub(crate) Arc<Secondaries>);
 
 impl Handle {
     /// Says these texts of a name, in TXT records that replace any others it has; none takes them away. They are served when
@@ -63,6 +64,11 @@ impl Handle {
     /// The change cannot be kept.
     pub fn forget(&self, zone: &Name, name: &Name, rtype: Option<Rtype>) -> Result<Vec<Rtype>, Error> {
         self.0.forget(zone, name, rtype)
+    }
+
+    /// The zones of other name servers, served or not.
+    pub fn mirrored(&self) -> Vec<Mirrored> {
+        self.1.list()
     }
 
     /// The zones that are served, with their records.

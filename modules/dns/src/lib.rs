@@ -1,7 +1,8 @@
 //! Authoritative DNS: what the world is told about the names of this KUBE.
 //!
 //! # What it does
-//! It answers queries about its zones over UDP, TCP, TLS and HTTPS: the KUBE's own, which follows from the config, and those of zone files.
+//! It answers queries about its zones over UDP, TCP, TLS and HTTPS: the KUBE's own, which follows from the config, those of zone
+//! files, and those of other name servers whose secondary it is.
 //! Other modules publish records; a change is one new snapshot of everything.
 //!
 //! # What it promises
@@ -15,11 +16,12 @@
 //! ```text
 //!   config, zone files, Handle --> catalog --> Zones, immutable, swapped whole
 //!     updates --> queue --> update --^            |
+//!      primaries --> secondary ------^            |
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update`, `overlay` and
-//! `stun` are pure.
+//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update`, `overlay`,
+//! `stun`, `presigned` and most of `secondary` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -56,12 +58,14 @@ mod outside;
 mod overlay;
 mod own;
 mod ports;
+mod presigned;
 mod query;
 mod queue;
 mod reply;
 mod response;
 mod rrset;
 mod rtype;
+mod secondary;
 mod secrets;
 mod serve;
 mod signing;
@@ -71,6 +75,7 @@ mod tcp;
 mod tell;
 mod text;
 mod transfer;
+mod trouble;
 mod tsig;
 mod udp;
 mod update;
@@ -98,7 +103,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use config::{Config, Entry, Key, Own, SERVERS, Server, well_known};
+pub use config::{Config, Entry, Key, Own, SERVERS, Secondary as Followed, Server, well_known};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{key::Ds, rollover::Next};
 pub use error::Error;
@@ -108,7 +113,9 @@ pub use holder::Holder;
 pub use name::{Name, NotAName};
 pub use notify::Notified;
 pub use ports::{Https, Offer, Ports};
+pub use presigned::Unservable;
 pub use rtype::Rtype;
+pub use secondary::Mirrored;
 pub use signing::Delegation;
 pub use text::Wrong;
 pub use transfer::{Prefix, Secondary};
@@ -121,8 +128,10 @@ use cookie::Cookies;
 use interfaces::Addresses;
 use listen::Listener;
 use outside::Outside;
+use secondary::{Secondaries, heard};
 use serve::Shared;
 use signing::Signatures;
+use trouble::{Part, Troubles};
 
 /// How often it is looked whether zone files or the machine's addresses have changed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -133,6 +142,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 pub struct Dns {
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
+    secondaries: Arc<Secondaries>,
+    troubles: Troubles,
     listeners: watch::Sender<Listening>,
     /// What zones and listeners were made from.
     seen: Arc<Mutex<Seen>>,
@@ -171,11 +182,13 @@ impl Dns {
     /// A zone that is none, or an address that cannot be listened on.
     pub fn bind(config: &Config, ports: Ports, registry: &Registry) -> Result<Self, Error> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
+        let (notices, noticed) = mpsc::channel(secondary::NOTICES);
         let serials = state::Serials::open(&config.data)?;
         let ledger = ledger::Ledger::open(&config.data)?;
         let outside = Outside::open(&config.data);
         let seen = Seen::of(config, interfaces::addresses()?, &outside, &*ports.https);
         let (zones, keys) = (catalog::read(&seen)?, secrets::read(config)?);
+        let followed = secondary::followed(config, &keys)?;
         let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
@@ -183,17 +196,22 @@ impl Dns {
         let shared = Arc::new(Shared {
             zones: ArcSwap::default(),
             changed: Notify::new(),
-            identity: ArcSwap::from_pointee(identity(config, keys, Cookies::new(secret))),
+            identity: ArcSwap::from_pointee(identity(config, keys, followed.clone(), Cookies::new(secret))),
             metrics: metrics::Metrics::register(registry)?,
             updates: queue::Queue::new(),
+            notices,
             connections: Arc::default(),
             connected: AtomicU64::default(),
         });
         let kept = (serials, Signatures::new(&config.data.join("keys")), ledger);
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, zones, config.dnssec)?);
+        let secondaries = Secondaries::new(Arc::clone(&shared), Arc::clone(&catalog), config, noticed);
+        secondaries.follow(secondaries.prepare(followed))?;
         Ok(Self {
             shared,
             catalog,
+            secondaries: Arc::new(secondaries),
+            troubles: Troubles::default(),
             listeners: watch::Sender::new(listeners),
             seen: Arc::new(Mutex::new(seen)),
             outside,
@@ -205,7 +223,7 @@ impl Dns {
 
     /// The way to publish records.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.catalog))
+        Handle(Arc::clone(&self.catalog), Arc::clone(&self.secondaries))
     }
 
     /// The endpoint for queries over HTTPS, `/dns-query`.
@@ -229,26 +247,31 @@ impl Module for Dns {
     const NAME: &'static str = "dns";
 
     async fn run(&self, cx: Context) -> Result<(), Error> {
+        self.troubles.serve(&cx, false);
         tokio::select! {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
             () = self.outside.ask(&self.shared.metrics) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
             () = queue::work(&self.shared, &self.catalog) => Ok(()),
+            () = self.secondaries.run(&cx, &self.troubles) => Ok(()),
         }
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
         let now = Seen::of(new, interfaces::addresses()?, &self.outside, &*self.https);
         let (zones, keys) = (catalog::read(&now)?, secrets::read(new)?);
+        let followed = secondary::followed(new, &keys)?;
+        let prepared = self.secondaries.prepare(followed.clone());
         let listeners = self.listeners.borrow().next(&now, self.threads)?;
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
-            self.shared.identity.store(Arc::new(identity(&now.config, keys, cookies)));
+            self.shared.identity.store(Arc::new(identity(&now.config, keys, followed, cookies)));
             let (mut seen, dnssec) = (self.seen(), now.config.dnssec);
             *seen = now;
             self.listen(listeners);
-            if let Err(error) = self.catalog.replace(zones, dnssec) {
+            let served = self.catalog.replace(zones, dnssec).and_then(|()| self.secondaries.follow(prepared));
+            if let Err(error) = served {
                 tracing::error!(%error, "the zones stay as they were");
             }
         }))
@@ -274,7 +297,7 @@ impl Dns {
             let accept = |(listener, tls)| tcp::accept(cx, listener, tls, &self.shared, &self.catalog);
             let accepting = accepting.into_iter().map(accept);
             let mut accepting: futures_util::stream::FuturesUnordered<_> = accepting.collect();
-            cx.ready();
+            self.troubles.serve(cx, true);
             tokio::select! {
                 Some(()) = futures_util::StreamExt::next(&mut accepting) => {}
                 Ok(()) = changed.changed() => {}
@@ -291,7 +314,7 @@ impl Dns {
         loop {
             match interfaces::addresses() {
                 Ok(addresses) => self.look(cx, addresses, &mut again).await,
-                Err(error) => cx.degraded(error.to_string()),
+                Err(error) => self.troubles.set(cx, Part::Written, Some(error.to_string())),
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
@@ -336,9 +359,12 @@ impl Dns {
             Ok(None) => {}
             Ok(Some(listeners)) => {
                 self.listen(listeners);
-                cx.ready();
+                self.troubles.set(cx, Part::Written, None);
             }
-            Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
+            Err(error) => {
+                let trouble = format!("{error}; what was served before is served still");
+                self.troubles.set(cx, Part::Written, Some(trouble));
+            }
         }
     }
 
@@ -367,7 +393,7 @@ fn tls(certificates: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, Error> 
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }
 
-fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity {
+fn identity(config: &Config, keys: Vec<tsig::Key>, followed: Vec<heard::Followed>, cookies: Cookies) -> Identity {
     let origin = config.own.as_ref().and_then(|own| own.domain.parse().ok());
     let grants = config.updates.iter().map(|update| grant::Grant::new(update, origin.as_ref())).collect();
     Identity {
@@ -378,6 +404,7 @@ fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity
         keys,
         notify: config.notify.clone(),
         grants: grant::Grants(grants),
+        followed,
     }
 }
 

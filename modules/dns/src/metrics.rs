@@ -6,6 +6,7 @@ use crate::{
     name::Name,
     reply::Rcode,
     rtype::Rtype,
+    secondary::Mirrored,
     zone::{Zone, Zones},
 };
 
@@ -61,6 +62,12 @@ pub(crate) struct Metrics {
     pub(crate) updated: IntGauge,
     /// Rounds of questions which address others see, by what came of them.
     pub(crate) stun: IntCounterVec,
+    /// Primaries that were asked for their zones, by what came of it.
+    pub(crate) transfers_in: IntCounterVec,
+    /// Primaries that said that a zone has changed.
+    pub(crate) notifies_in: IntCounterVec,
+    checked: IntGaugeVec,
+    zone_expire: IntGaugeVec,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -137,6 +144,26 @@ impl Metrics {
                 "Rounds of questions which address others see, by what came of them.",
                 &["result"],
             )?,
+            transfers_in: vec(
+                "kube_dns_transfers_in_total",
+                "Primaries that were asked whether their zone has changed, by what came of it.",
+                &["result"],
+            )?,
+            notifies_in: vec(
+                "kube_dns_notifies_in_total",
+                "Notices of primaries that their zone has changed, by what became of them.",
+                &["result"],
+            )?,
+            checked: gauges(
+                "kube_dns_secondary_checked_timestamp_seconds",
+                "When a primary last had what is served of its zone, in seconds since 1970.",
+                &["zone"],
+            )?,
+            zone_expire: gauges(
+                "kube_dns_secondary_expires_timestamp_seconds",
+                "Until when the zone of a primary is served without it, in seconds since 1970.",
+                &["zone"],
+            )?,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,
             unsent: one("kube_dns_unsent_total", "Answers that the system did not take.")?,
             seconds,
@@ -156,6 +183,18 @@ impl Metrics {
     pub(crate) fn answered(&self, answered: Rcode) {
         if let Some((_, rcode)) = RCODES.iter().find(|(rcode, _)| *rcode == answered) {
             self.answers.with_label_values(&[rcode]).inc();
+        }
+    }
+
+    /// Shows how the zones of primaries fare.
+    pub(crate) fn show_mirrored(&self, zones: &[Mirrored]) {
+        self.checked.reset();
+        self.zone_expire.reset();
+        for mirrored in zones {
+            let name = mirrored.zone.to_string();
+            // 0 is long ago: it never came.
+            self.checked.with_label_values(&[&name]).set(mirrored.checked.unwrap_or_default().into());
+            self.zone_expire.with_label_values(&[&name]).set(mirrored.expires.unwrap_or_default().cast_signed());
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{name::Name, query::HEADER, rrset::IN, rtype::Rtype};
+use crate::{name::Name, query::HEADER, rrset::IN, rtype::Rtype, secondary::heard::Followed};
 
 /// How often one is told that does not answer. The pause doubles each time.
 const TIMES: u32 = 5;
@@ -99,11 +99,22 @@ pub(crate) struct Over {
 }
 
 impl Notices {
-    /// Takes up what is new in the zones, given with their serial numbers: it replaces what was being told.
-    pub(crate) fn follow(&mut self, zones: &[(Name, u32)], to: &[Notified], now: Instant, mut id: impl FnMut() -> u16) {
+    /// Takes up what is new in the zones, given with their serial numbers: it replaces what was being told. Nobody is told of a
+    /// zone that comes from there.
+    pub(crate) fn follow(
+        &mut self,
+        zones: &[(Name, u32)],
+        to: &[Notified],
+        followed: &[Followed],
+        now: Instant,
+        mut id: impl FnMut() -> u16,
+    ) {
+        let is_from = |zone: &Name, to: &SocketAddr| {
+            followed.iter().any(|followed| followed.zone == *zone && followed.primaries.contains(to))
+        };
         let mut before = std::mem::take(&mut self.of);
         for notified in to {
-            for (zone, serial) in zones {
+            for (zone, serial) in zones.iter().filter(|(zone, _)| !is_from(zone, &notified.0)) {
                 let place = (notified.0, zone.clone());
                 let same = before.remove(&place).filter(|notice| notice.serial == *serial);
                 let mut open = || Some(Open { id: id(), times: 0, due: now });
@@ -200,7 +211,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_is_told_five_times_with_growing_pauses_and_then_left_alone() {
         let (mut notices, begun, to) = (Notices::default(), Instant::now(), notified("192.0.2.2"));
-        notices.follow(&zones(1), &[to], begun, || 7);
+        notices.follow(&zones(1), &[to], &[], begun, || 7);
         let mut times = Vec::new();
         while let Some(next) = notices.next() {
             let (messages, over) = notices.due(next);
@@ -208,9 +219,9 @@ mod tests {
             times.push(((next - begun).as_secs(), messages.len(), over.iter().filter(|over| over.is_news).count()));
         }
         assert_eq!(times, [(0, 1, 0), (1, 1, 0), (3, 1, 0), (7, 1, 0), (15, 1, 0), (31, 0, 1)]);
-        notices.follow(&zones(1), &[to], begun, || 8);
+        notices.follow(&zones(1), &[to], &[], begun, || 8);
         assert_eq!(notices.next(), None, "it was told of that serial number");
-        notices.follow(&zones(2), &[to], begun, || 9);
+        notices.follow(&zones(2), &[to], &[], begun, || 9);
         let mut news = 0;
         while let Some(next) = notices.next() {
             news += notices.due(next).1.iter().filter(|over| over.is_news).count();
@@ -221,9 +232,9 @@ mod tests {
     #[test]
     fn only_the_answer_to_the_newest_ends_it() {
         let (mut notices, now, to) = (Notices::default(), Instant::now(), notified("192.0.2.2"));
-        notices.follow(&zones(1), &[to], now, || 7);
+        notices.follow(&zones(1), &[to], &[], now, || 7);
         let old = notices.due(now).0.remove(0).1;
-        notices.follow(&zones(2), &[to], now, || 8);
+        notices.follow(&zones(2), &[to], &[], now, || 8);
         let new = notices.due(now).0.remove(0).1;
         assert_eq!(notices.take(to.0, &answer(&old, 0)), None);
         assert_eq!(notices.take("192.0.2.3:53".parse().unwrap(), &answer(&new, 0)), None);
@@ -236,7 +247,7 @@ mod tests {
     fn a_refusal_ends_it_and_is_news_once() {
         let (mut notices, now, to) = (Notices::default(), Instant::now(), notified("192.0.2.2"));
         for (serial, rcode, expected) in [(1, 5, true), (2, 9, false), (3, 0, false), (4, 5, true)] {
-            notices.follow(&zones(serial), &[to], now, || serial as u16);
+            notices.follow(&zones(serial), &[to], &[], now, || serial as u16);
             let message = notices.due(now).0.remove(0).1;
             assert_eq!(notices.take(to.0, &answer(&message, rcode)).unwrap().is_news, expected, "{serial}");
         }
@@ -245,10 +256,10 @@ mod tests {
     #[test]
     fn zones_and_listeners_that_are_gone_are_forgotten() {
         let (mut notices, now, to) = (Notices::default(), Instant::now(), notified("192.0.2.2"));
-        notices.follow(&zones(1), &[to], now, || 7);
-        notices.follow(&[], &[to], now, || 7);
+        notices.follow(&zones(1), &[to], &[], now, || 7);
+        notices.follow(&[], &[to], &[], now, || 7);
         assert_eq!(notices.next(), None);
-        notices.follow(&zones(1), &[], now, || 7);
+        notices.follow(&zones(1), &[], &[], now, || 7);
         assert_eq!(notices.next(), None);
     }
 }

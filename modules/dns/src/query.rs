@@ -136,6 +136,33 @@ impl<'m> Query<'m> {
     }
 }
 
+/// The signature of the transaction in any message: its last record, if it is one.
+///
+/// # Errors
+/// The message cannot be read.
+pub(crate) fn signature(message: &[u8]) -> Result<Option<Signature<'_>>, Malformed> {
+    let (header, mut rest) = message.split_first_chunk::<HEADER>().ok_or(Malformed::Format)?;
+    let number = |at: usize| u32::from(u16::from_be_bytes([header[at], header[at + 1]]));
+    for _ in 0..number(4) {
+        rest = skip(rest).and_then(|named| rest.get(named + 4..)).ok_or(Malformed::Format)?;
+    }
+    let mut found = None;
+    for _ in 0..number(6) + number(8) + number(10) {
+        let at = message.len() - rest.len();
+        let record;
+        (record, rest) = Extra::read(rest)?;
+        // Where they belong nowhere else, RFC 8945, section 5.1.
+        if found.is_some() {
+            return Err(Malformed::Format);
+        }
+        if record.rtype == Rtype::TSIG && (record.class != ANY || record.ttl != 0) {
+            return Err(Malformed::Format);
+        }
+        found = (record.rtype == Rtype::TSIG).then_some(Signature { at, data: record.data });
+    }
+    if rest.is_empty() { Ok(found) } else { Err(Malformed::Format) }
+}
+
 /// The first of the five numbers of an SOA record.
 fn serial(numbers: &[u8; 20]) -> u32 {
     u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]])

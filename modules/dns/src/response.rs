@@ -67,6 +67,17 @@ impl Question {
             && Name::read(&asked.qname().to_vec().as_slice().to_ascii_lowercase())? == self.name;
         is_it.then(|| Response::read(message).ok()).flatten()
     }
+
+    /// Reads a message of an answer that has many, of which only the first has to repeat the question:
+    /// [RFC 5936, section 2.2.2](https://www.rfc-editor.org/rfc/rfc5936#section-2.2.2).
+    pub(crate) fn read_part(&self, id: u16, message: &[u8]) -> Option<Response> {
+        let part = Message::from_slice(message).ok()?;
+        if part.header_counts().qdcount() > 0 {
+            return self.read(id, message);
+        }
+        let is_it = part.header().id() == id && part.header().qr();
+        is_it.then(|| Response::read(part).ok()).flatten()
+    }
 }
 
 impl Response {

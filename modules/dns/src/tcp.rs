@@ -189,6 +189,9 @@ impl Connection {
             };
             tally.count(&answered);
             tally.flush(&shared.metrics, &zones);
+            if !shared.hears(&identity, &answered, client.address) {
+                return Ok(());
+            }
             out = send(&mut stream, out).await?;
         }
     }

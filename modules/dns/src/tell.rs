@@ -96,7 +96,7 @@ pub(crate) async fn tell(shared: &Shared) {
 fn follow(notices: &mut Notices, shared: &Shared) {
     let (zones, identity) = (shared.zones.load(), shared.identity.load());
     let zones: Vec<_> = zones.iter().map(|zone| (zone.apex.clone(), zone.serial)).collect();
-    notices.follow(&zones, &identity.notify, Instant::now().into_std(), || {
+    notices.follow(&zones, &identity.notify, &identity.followed, Instant::now().into_std(), || {
         let mut id = [0; 2];
         // Without randomness an answer can be forged; then a secondary looks for itself, in time.
         getrandom(&mut id, GetRandomFlags::empty()).ok();

@@ -60,7 +60,7 @@ impl Https for Web {
     }
 }
 
-fn ports() -> Ports {
+pub(crate) fn ports() -> Ports {
     Ports { certificates: Arc::new(Nobody), https: Web::new() }
 }
 

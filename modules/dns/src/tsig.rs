@@ -1,4 +1,6 @@
 //! Pure: messages signed with a secret that both sides have: [RFC 8945](https://www.rfc-editor.org/rfc/rfc8945).
+pub(crate) mod asker;
+
 use std::fmt;
 
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
@@ -59,7 +61,7 @@ impl Algorithm {
 }
 
 /// A secret that somebody else has too.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) name: Name,
     pub(crate) algorithm: Algorithm,

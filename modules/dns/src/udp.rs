@@ -161,6 +161,9 @@ impl<'a> State<'a> {
                 continue;
             };
             self.tally.count(&answered);
+            if !self.shared.hears(&identity, &answered, address) {
+                continue;
+            }
             let verdict =
                 if answered.is_known { Verdict::Send } else { self.limiter.take(address, answered.kind as u8, millis) };
             match verdict {

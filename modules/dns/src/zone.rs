@@ -194,6 +194,13 @@ impl Zones {
         Self { zones, by_name }
     }
 
+    /// With names of zones that are not here now: they have numbers, but nothing to get by them.
+    pub(crate) fn without<'n>(mut self, away: impl IntoIterator<Item = &'n Name>) -> Self {
+        let places = self.zones.len()..;
+        self.by_name.extend(away.into_iter().map(|zone| zone.wire().into()).zip(places));
+        self
+    }
+
     /// The number of the zone with the longest name that `name` is in.
     pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
         suffixes(name).find_map(|name| self.by_name.get(name)).copied()

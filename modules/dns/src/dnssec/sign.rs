@@ -167,6 +167,11 @@ fn chain(content: &Content, nodes: &[Node<'_>]) -> Vec<(Hash, Set)> {
     hashed.iter().zip(following).map(record).collect()
 }
 
+/// The hashes of the names that a zone has to have NSEC3 records for, in order.
+pub(crate) fn hashes(content: &Content) -> Vec<Hash> {
+    chain(content, &nodes(content)).into_iter().map(|(hash, _)| hash).collect()
+}
+
 /// Types as a bitmap: [RFC 4034, section 4.1.2](https://www.rfc-editor.org/rfc/rfc4034#section-4.1.2). They are sorted.
 fn bitmap(types: &[Rtype]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -261,15 +266,15 @@ impl<'a> Signer<'a> {
 }
 
 /// What the data of an RRSIG record says of itself.
-struct Head {
-    expiration: u32,
+pub(crate) struct Head {
+    pub(crate) expiration: u32,
     inception: u32,
     tag: u16,
 }
 
 impl Head {
-    /// Reads what [`Signer::make`] wrote.
-    fn read(data: &[u8]) -> Self {
+    /// Reads what [`Signer::make`] wrote, or what is at least as long.
+    pub(crate) fn read(data: &[u8]) -> Self {
         let number = |at: usize| u32::from_be_bytes(data[at..at + 4].try_into().expect("four octets"));
         Self { expiration: number(8), inception: number(12), tag: u16::from_be_bytes([data[16], data[17]]) }
     }
