@@ -28,6 +28,14 @@ pub(crate) enum Command {
         /// The zone [default: the domain of this KUBE]
         zone: Option<String>,
     },
+    /// Begin to replace the key that signs a zone, and say what comes next
+    Roll {
+        /// The zone [default: the domain of this KUBE]
+        zone: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what to enter at the registrar so that the world trusts the signatures (DNSSEC)
     Ds {
         /// For programs
@@ -52,6 +60,10 @@ pub(crate) async fn execute(command: Command, socket: &Path) -> anyhow::Result<(
         }
         Command::Export { zone } => {
             client.copy(&format!("/v1/zones/{}/file", wanted(zone, &zones)?), &mut io::stdout()).await?;
+        }
+        Command::Roll { zone, json } => {
+            let zone: ZoneStatus = client.post(&format!("/v1/zones/{}/roll", wanted(zone, &zones)?)).await?;
+            terminal::say(if json { serde_json::to_string_pretty(&zone)? } else { rolled(&zone) });
         }
         Command::Ds { json } => ds(&zones, json)?,
     }
@@ -94,6 +106,19 @@ fn lines(records: &[RecordStatus]) -> String {
     terminal::columns(records.iter().map(row))
 }
 
+/// What comes after the beginning of a rollover.
+fn rolled(zone: &ZoneStatus) -> String {
+    let until = zone.signing.as_ref().and_then(|signing| signing.at);
+    let until = until.map(|at| format!(" until {}", minute(at.into()))).unwrap_or_default();
+    format!(
+        "{}: a new key signs beside the old one now. Next:\n  \
+         1  nothing to do{until}: caches have to forget what the old key alone has signed\n  \
+         2  then `kube dns ds` shows the new DS record, which replaces the old one at your registrar\n  \
+         3  nothing to do: once the zone above says it, and caches have forgotten the old one, the old key is removed",
+        zone.name
+    )
+}
+
 fn ds(zones: &[ZoneStatus], json: bool) -> anyhow::Result<()> {
     let signed: Vec<_> = zones.iter().filter(|zone| zone.signing.is_some()).collect();
     if json {
@@ -105,6 +130,9 @@ fn ds(zones: &[ZoneStatus], json: bool) -> anyhow::Result<()> {
         terminal::say(format!("{}: {}", zone.name, signing.next));
         if let Some(at) = signing.at {
             terminal::say(format!("  until      {}", minute(at.into())));
+        }
+        if let Some(parent) = &signing.parent {
+            terminal::say(format!("  zone above asked {}: {}", minute(parent.asked.into()), parent.said));
         }
         let Some(ds) = &signing.ds else { continue };
         terminal::say(format!(

@@ -8,11 +8,13 @@ mod client;
 mod curl;
 mod journal;
 mod kube;
+mod network;
 
 mod apps;
 mod boxes;
 mod disk;
 mod dns;
+mod dns_parent;
 mod dns_secondaries;
 mod dnssec;
 mod docs;

@@ -6,11 +6,12 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::routes::error;
+use crate::{documents::Refusal, routes::error};
 
 /// Whoever serves the zones implements it.
 pub trait Zones: Send + Sync + 'static {
@@ -19,6 +20,9 @@ pub trait Zones: Send + Sync + 'static {
 
     /// A zone as a zone file, one record a line, with what signing adds to it or without; `None` when there is no such zone.
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String>;
+
+    /// Begins to replace the key of a zone; how the zone is then.
+    fn roll(&self, zone: String) -> BoxFuture<'_, Result<ZoneStatus, Refusal>>;
 }
 
 /// A zone that is served.
@@ -43,6 +47,18 @@ pub struct SigningStatus {
     pub next: String,
     /// When that is, in seconds since 1970 (UTC), if it is a matter of time.
     pub at: Option<u32>,
+    /// What the zone above says; none if it was not asked yet.
+    #[serde(default)]
+    pub parent: Option<ParentStatus>,
+}
+
+/// What the zone above a signed zone says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentStatus {
+    /// When it was asked, in seconds since 1970 (UTC).
+    pub asked: u32,
+    /// What it says, or why that is not known, in words.
+    pub said: String,
 }
 
 /// What a registrar asks for: the DS record, in parts and whole, or the key itself.
@@ -97,6 +113,7 @@ pub(crate) fn routes(zones: Served) -> Router {
         .route("/v1/zones", get(async |State(zones): State<Served>| Json(zones.list())))
         .route("/v1/zones/{zone}", get(records))
         .route("/v1/zones/{zone}/file", get(file))
+        .route("/v1/zones/{zone}/roll", post(roll))
         .with_state(zones)
 }
 
@@ -109,6 +126,10 @@ async fn records(State(zones): State<Served>, Path(zone): Path<String>) -> Respo
 
 async fn file(State(zones): State<Served>, Path(zone): Path<String>) -> Response {
     zones.text(&zone, true).map_or_else(|| unknown(&zone), IntoResponse::into_response)
+}
+
+async fn roll(State(zones): State<Served>, Path(zone): Path<String>) -> Result<Json<ZoneStatus>, Refusal> {
+    zones.roll(zone).await.map(Json)
 }
 
 fn unknown(zone: &str) -> Response {

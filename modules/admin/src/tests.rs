@@ -134,6 +134,14 @@ impl Zones for Puppet {
         let more = if with_signatures { "kube.test. 60 IN RRSIG TXT 13\n" } else { "" };
         (zone == "kube.test.").then(|| format!("kube.test. 60 IN TXT \"some words\"\n{more}"))
     }
+
+    fn roll(&self, zone: String) -> BoxFuture<'_, Result<ZoneStatus, Refusal>> {
+        async move {
+            let known = Zones::list(self).into_iter().find(|status| status.name == zone);
+            known.ok_or_else(|| Refusal::Unprocessable(format!("{zone} is not signed")))
+        }
+        .boxed()
+    }
 }
 
 fn known(name: &DocumentName) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, notify::Notified, transfer::Secondary, tsig::Algorithm};
+use crate::{Name, notify::Notified, resolve::Resolver, transfer::Secondary, tsig::Algorithm};
 
 /// What a person can set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,8 @@ pub struct Config {
     pub keys: BTreeMap<Name, Key>,
     /// Whether zones are signed.
     pub dnssec: bool,
+    /// Who is asked for other zones, such as the parents of the signed ones; empty: those of the system.
+    pub resolvers: Vec<Resolver>,
     /// What this server is called to those who ask which of several it is: NSID.
     pub nsid: String,
     /// Answers of a kind that one network (IPv4 /24, IPv6 /56) gets over UDP in a second; 0 is no limit.
@@ -63,6 +65,7 @@ impl Default for Config {
             notify: Vec::new(),
             keys: BTreeMap::new(),
             dnssec: false,
+            resolvers: Vec::new(),
             nsid: String::new(),
             rate_limit: 200,
             own: None,

@@ -31,6 +31,14 @@ impl Handle {
         self.0.delegations()
     }
 
+    /// Begins to replace the key of a zone: the new one signs beside it when this returns.
+    ///
+    /// # Errors
+    /// There can be no other key now ([`Error::NotRolled`]), or it cannot be kept.
+    pub fn roll(&self, zone: &Name) -> Result<(), Error> {
+        self.0.roll(zone)
+    }
+
     /// A zone as a zone file, one record a line, with what signing adds to it or without; none if it is not served.
     pub fn text(&self, zone: &Name, with_signatures: bool) -> Option<String> {
         self.0.text(zone, with_signatures)

@@ -17,13 +17,14 @@
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
+//! `query`, `answer`, `reply`, `response`, `parent`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
 //!
 //! # What it deliberately does not do
-//! It resolves nothing for others, and forwards nothing. It keeps no cache of answers: they are copied together from what was
+//! It resolves nothing for others, and forwards nothing; by way of resolvers it finds the parents of its signed zones, to ask them for DS
+//! records. It keeps no cache of answers: they are copied together from what was
 //! encoded when a zone was read, faster than the system takes to send them.
 mod answer;
 mod ask;
@@ -31,6 +32,7 @@ mod catalog;
 mod config;
 mod content;
 mod cookie;
+mod delegation;
 mod denial;
 mod dnssec;
 mod doh;
@@ -44,8 +46,10 @@ mod metrics;
 mod name;
 mod notify;
 mod own;
+mod parent;
 mod query;
 mod reply;
+mod resolve;
 mod response;
 mod rrset;
 mod rtype;
@@ -85,13 +89,17 @@ use tokio_rustls::TlsAcceptor;
 
 pub use config::{Config, Entry, Key, Own};
 pub use content::{Content, Record, Set, Unfit};
-pub use dnssec::{key::Ds, rollover::Next};
+pub use dnssec::{
+    key::Ds,
+    rollover::{Next, Refused},
+};
 pub use error::Error;
 pub use handle::Handle;
 pub use name::{Name, NotAName};
 pub use notify::Notified;
+pub use resolve::Resolver;
 pub use rtype::Rtype;
-pub use signing::Delegation;
+pub use signing::{Delegation, NotRolled};
 pub use text::Wrong;
 pub use transfer::{Prefix, Secondary};
 pub use tsig::Algorithm;
@@ -205,6 +213,7 @@ impl Module for Dns {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
+            () = delegation::follow(&self.catalog, || self.config().resolvers) => Ok(()),
         }
     }
 
@@ -252,11 +261,11 @@ impl Dns {
 
     /// Reads zone files again when they change, and follows the addresses of the machine.
     async fn follow(&self, cx: &Context) {
-        let config = || self.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut seen = catalog::Seen::of(&config());
+        let mut seen = catalog::Seen::of(&self.config());
+        let (mut wrong, mut told): (Option<String>, Option<String>) = (None, None);
         loop {
             sleep(LOOK).await;
-            let config = config();
+            let config = self.config();
             let now = catalog::Seen::of(&config);
             let is_same = now == seen;
             seen = now;
@@ -273,11 +282,20 @@ impl Dns {
                 Ok(None) => {}
                 Ok(Some(listeners)) => {
                     self.listen(listeners);
-                    cx.ready();
+                    wrong = None;
                 }
-                Err(error) => cx.degraded(format!("{error}; what was served before is served still")),
+                Err(error) => wrong = Some(format!("{error}; what was served before is served still")),
+            }
+            let health = wrong.clone().or_else(|| self.catalog.trouble());
+            if health != told {
+                health.as_ref().map_or_else(|| cx.ready(), |why| cx.degraded(why));
+                told = health;
             }
         }
+    }
+
+    fn config(&self) -> Config {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Listens at these addresses from now on.

@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     pub(crate) transfers: IntCounterVec,
     /// Secondaries that were told of a change, by what came of it.
     pub(crate) notifies: IntCounterVec,
+    /// Parents of signed zones that were asked for DS records, by what came of it.
+    pub(crate) parents: IntCounterVec,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -110,6 +112,11 @@ impl Metrics {
             notifies: vec(
                 "kube_dns_notifies_total",
                 "Secondaries that were told of a change, by what came of it.",
+                &["result"],
+            )?,
+            parents: vec(
+                "kube_dns_parents_asked_total",
+                "Parents of signed zones that were asked for DS records, by what came of it.",
                 &["result"],
             )?,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,
