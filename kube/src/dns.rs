@@ -1,7 +1,7 @@
 //! `kube dns`: the zones of a running KUBE.
 use std::{io, path::Path};
 
-use admin::{Client, RecordStatus, ZoneStatus};
+use admin::{CheckOrder, CheckStatus, Client, RecordStatus, Verdict, ZoneStatus};
 use anyhow::Context as _;
 use clap::Subcommand;
 
@@ -27,6 +27,17 @@ pub(crate) enum Command {
     Export {
         /// The zone [default: the domain of this KUBE]
         zone: Option<String>,
+    },
+    /// Look at a zone as the rest of the world sees it, and say what to change, and where
+    Check {
+        /// The zone [default: the domain of this KUBE]
+        zone: Option<String>,
+        /// Who is asked for what others have: an address, with a port if it is not 53 [default: the resolvers of the machine]
+        #[arg(long, value_name = "ADDRESS")]
+        resolver: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// Begin to replace the key that signs a zone, and say what comes next
     Roll {
@@ -64,6 +75,15 @@ pub(crate) async fn execute(command: Command, socket: &Path) -> anyhow::Result<(
         Command::Roll { zone, json } => {
             let zone: ZoneStatus = client.post(&format!("/v1/zones/{}/roll", wanted(zone, &zones)?)).await?;
             terminal::say(if json { serde_json::to_string_pretty(&zone)? } else { rolled(&zone) });
+        }
+        Command::Check { zone, resolver, json } => {
+            let order = CheckOrder { resolver };
+            let path = format!("/v1/zones/{}/check", wanted(zone, &zones)?);
+            let found: Vec<CheckStatus> = client.create(&path, &order).await?;
+            terminal::say(if json { serde_json::to_string_pretty(&found)? } else { terminal::checked(&found) });
+            let wrong = found.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
+            anyhow::ensure!(wrong == 0, "{wrong} to put right");
+            anyhow::ensure!(found.iter().any(|finding| finding.verdict == Verdict::Ok), "nothing could be looked at");
         }
         Command::Ds { json } => ds(&zones, json)?,
     }

@@ -14,6 +14,7 @@ mod apps;
 mod boxes;
 mod disk;
 mod dns;
+mod dns_check;
 mod dns_parent;
 mod dns_secondaries;
 mod dnssec;

@@ -158,3 +158,25 @@ impl Unbound {
         Self { _process: process, _folder: folder }
     }
 }
+
+/// Port 53 of an address is closed for one protocol; dropping it opens it again.
+pub(crate) struct Closed(Vec<String>);
+
+/// Closes port 53 of `address`, as a firewall does: for `UDP`, or for `TCP`.
+pub(crate) fn close(over: &str, address: &str) -> Closed {
+    let over = over.to_lowercase();
+    let rule = ["pref", "50", "to", address, "ipproto", &over, "dport", "53", "prohibit"].map(str::to_owned).to_vec();
+    // What is local comes first otherwise, whatever the rules say.
+    if Ran::from(Command::new("ip").args(["rule", "show", "pref", "0"])).ok().contains("local") {
+        Ran::from(Command::new("ip").args(["rule", "add", "pref", "100", "lookup", "local"])).ok();
+        Ran::from(Command::new("ip").args(["rule", "del", "pref", "0"])).ok();
+    }
+    Ran::from(Command::new("ip").args(["rule", "add"]).args(&rule)).ok();
+    Closed(rule)
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        Ran::from(Command::new("ip").args(["rule", "del"]).args(&self.0)).ok();
+    }
+}

@@ -3,11 +3,21 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::task::spawn_blocking;
 
 /// Where zones are served.
-pub(super) struct Zones(pub(super) dns::Handle);
+pub(super) struct Zones {
+    pub(super) dns: dns::Handle,
+    /// Who is to make certificates, as CAA records call it; none if no public authority is.
+    pub(super) issuer: Option<String>,
+}
+
+/// What CAA records call the authority of a config: [its documentation](https://letsencrypt.org/docs/caa/).
+pub(super) fn issuer(tls: &tls::Config) -> Option<String> {
+    let is_known = tls.directory.as_ref().is_none_or(|url| String::from(url.clone()).contains("letsencrypt.org/"));
+    (tls.issuer == tls::Issuer::Acme && is_known).then(|| "letsencrypt.org".to_owned())
+}
 
 impl admin::Zones for Zones {
     fn list(&self) -> Vec<admin::ZoneStatus> {
-        let delegations = self.0.delegations();
+        let delegations = self.dns.delegations();
         let status = |zone: dns::Content| {
             let delegation = delegations.iter().find(|delegation| delegation.zone == *zone.apex());
             admin::ZoneStatus {
@@ -17,17 +27,17 @@ impl admin::Zones for Zones {
                 signing: delegation.map(signing),
             }
         };
-        self.0.zones().into_iter().map(status).collect()
+        self.dns.zones().into_iter().map(status).collect()
     }
 
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {
-        self.0.text(&zone.parse().ok()?, with_signatures)
+        self.dns.text(&zone.parse().ok()?, with_signatures)
     }
 
     fn roll(&self, zone: String) -> BoxFuture<'_, Result<admin::ZoneStatus, admin::Refusal>> {
         async move {
             let name: dns::Name = zone.parse().map_err(|error: dns::NotAName| not_found(&error))?;
-            let (handle, apex) = (self.0.clone(), name.clone());
+            let (handle, apex) = (self.dns.clone(), name.clone());
             // The key is written to disk, and the zone is signed with it.
             let rolled = spawn_blocking(move || handle.roll(&apex)).await;
             rolled.map_err(|fell| admin::Refusal::Failed(fell.to_string()))?.map_err(|error| refusal(&error))?;
@@ -36,6 +46,31 @@ impl admin::Zones for Zones {
         }
         .boxed()
     }
+
+    fn check(
+        &self,
+        zone: String,
+        order: admin::CheckOrder,
+    ) -> BoxFuture<'_, Result<Vec<admin::CheckStatus>, admin::Refusal>> {
+        async move {
+            let name: dns::Name = zone.parse().map_err(|error: dns::NotAName| not_found(&error))?;
+            let resolver =
+                order.resolver.map(|text| text.parse()).transpose().map_err(admin::Refusal::Unprocessable)?;
+            let found = self.dns.check(&name, resolver, self.issuer.clone()).await;
+            let found = found.ok_or_else(|| not_found(&dns::NotRolled::Unknown(name)))?;
+            Ok(found.into_iter().map(checked).collect())
+        }
+        .boxed()
+    }
+}
+
+fn checked(finding: dns::Finding) -> admin::CheckStatus {
+    let verdict = match finding.verdict {
+        dns::Verdict::Ok => admin::Verdict::Ok,
+        dns::Verdict::Wrong => admin::Verdict::Wrong,
+        dns::Verdict::Unknown => admin::Verdict::Unknown,
+    };
+    admin::CheckStatus { about: finding.about, verdict, says: finding.says }
 }
 
 fn not_found(error: &impl ToString) -> admin::Refusal {
@@ -43,11 +78,15 @@ fn not_found(error: &impl ToString) -> admin::Refusal {
 }
 
 fn refusal(error: &dns::Error) -> admin::Refusal {
-    match error {
-        dns::Error::NotRolled(unknown @ dns::NotRolled::Unknown(_)) => not_found(unknown),
-        dns::Error::NotRolled(refused) => admin::Refusal::Unprocessable(refused.to_string()),
-        other => admin::Refusal::Failed(other.to_string()),
+    if let dns::Error::NotRolled(refused) = error {
+        return match refused {
+            dns::NotRolled::Unknown(_) => not_found(refused),
+            dns::NotRolled::Unsigned(_) | dns::NotRolled::Refused(_) => {
+                admin::Refusal::Unprocessable(refused.to_string())
+            }
+        };
     }
+    admin::Refusal::Failed(error.to_string())
 }
 
 fn signing(delegation: &dns::Delegation) -> admin::SigningStatus {

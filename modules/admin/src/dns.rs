@@ -23,6 +23,40 @@ pub trait Zones: Send + Sync + 'static {
 
     /// Begins to replace the key of a zone; how the zone is then.
     fn roll(&self, zone: String) -> BoxFuture<'_, Result<ZoneStatus, Refusal>>;
+
+    /// Looks at a zone as the rest of the world sees it.
+    fn check(&self, zone: String, order: CheckOrder) -> BoxFuture<'_, Result<Vec<CheckStatus>, Refusal>>;
+}
+
+/// How a zone is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckOrder {
+    /// The resolver that is asked for what others have; none: that of the machine, or of the config.
+    #[serde(default)]
+    pub resolver: Option<String>,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// What it is about, in the words that registrars use.
+    pub about: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen; if it is wrong, also what to change, and where.
+    pub says: String,
+}
+
+/// Whether something is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is.
+    Ok,
+    /// It is not.
+    Wrong,
+    /// That cannot be told from there, or now.
+    Unknown,
 }
 
 /// A zone that is served.
@@ -114,6 +148,7 @@ pub(crate) fn routes(zones: Served) -> Router {
         .route("/v1/zones/{zone}", get(records))
         .route("/v1/zones/{zone}/file", get(file))
         .route("/v1/zones/{zone}/roll", post(roll))
+        .route("/v1/zones/{zone}/check", post(check))
         .with_state(zones)
 }
 
@@ -130,6 +165,14 @@ async fn file(State(zones): State<Served>, Path(zone): Path<String>) -> Response
 
 async fn roll(State(zones): State<Served>, Path(zone): Path<String>) -> Result<Json<ZoneStatus>, Refusal> {
     zones.roll(zone).await.map(Json)
+}
+
+async fn check(
+    State(zones): State<Served>,
+    Path(zone): Path<String>,
+    Json(order): Json<CheckOrder>,
+) -> Result<Json<Vec<CheckStatus>>, Refusal> {
+    zones.check(zone, order).await.map(Json)
 }
 
 fn unknown(zone: &str) -> Response {

@@ -15,6 +15,7 @@
 //! | `GET /v1/zones/{zone}` | every [`RecordStatus`] of the zone, without what signing adds |
 //! | `GET /v1/zones/{zone}/file` | the zone as a zone file, signatures included |
 //! | `POST /v1/zones/{zone}/roll` | the [`ZoneStatus`] with a new key beside the old one; 422 when there can be none now |
+//! | `POST /v1/zones/{zone}/check` with a [`CheckOrder`] | every [`CheckStatus`]: the zone as the world sees it |
 //! | `GET /v1/documents` with a [`PageOrder`] as query | a [`Page`] |
 //! | `GET /v1/documents/{id}` | every [`DocumentStatus`] of that id: one a space |
 //! | `GET /v1/documents/{space}/{id}`, or `POST` with an [`At`] | what the document holds, or held, as JSON |
@@ -72,7 +73,9 @@ use tokio::{
 
 pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
-pub use dns::{DsStatus, ParentStatus, RecordStatus, SigningStatus, ZoneStatus, Zones};
+pub use dns::{
+    CheckOrder, CheckStatus, DsStatus, ParentStatus, RecordStatus, SigningStatus, Verdict, ZoneStatus, Zones,
+};
 pub use documents::{
     At, ChangeStatus, DocumentName, DocumentStatus, Documents, Findings, HistoryPage, ImportOrder, Imported,
     LONGEST_FILE, Page, PageOrder, Refusal,

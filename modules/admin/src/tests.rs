@@ -142,6 +142,11 @@ impl Zones for Puppet {
         }
         .boxed()
     }
+
+    fn check(&self, zone: String, order: CheckOrder) -> BoxFuture<'_, Result<Vec<CheckStatus>, Refusal>> {
+        let says = order.resolver.unwrap_or_default();
+        async move { Ok(vec![CheckStatus { about: zone, verdict: Verdict::Wrong, says }]) }.boxed()
+    }
 }
 
 fn known(name: &DocumentName) -> Result<(), Refusal> {
@@ -379,6 +384,12 @@ async fn zones_are_listed_record_by_record_and_written_whole() {
     client.copy("/v1/zones/kube.test./file", &mut file).await.unwrap();
     assert_eq!(file.iter().filter(|octet| **octet == b'\n').count(), 2);
     let unknown = client.get::<Vec<RecordStatus>>("/v1/zones/other.").await.unwrap_err();
+    assert_eq!(client.post::<ZoneStatus>("/v1/zones/kube.test./roll").await.unwrap().serial, 7);
+    let refused = client.post::<ZoneStatus>("/v1/zones/other./roll").await.unwrap_err();
+    assert_eq!(refused.to_string(), "other. is not signed");
+    let order = CheckOrder { resolver: Some("192.0.2.53".to_owned()) };
+    let found: Vec<CheckStatus> = client.create("/v1/zones/kube.test./check", &order).await.unwrap();
+    assert_eq!((&*found[0].about, found[0].verdict, &*found[0].says), ("kube.test.", Verdict::Wrong, "192.0.2.53"));
     assert!(unknown.to_string().contains("there is no zone"), "{unknown}");
     running.stop().await;
 }

@@ -13,6 +13,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
     Error,
+    check::Expected,
     config::Config,
     content::{Content, Record, Set},
     dnssec::rollover::Parent,
@@ -20,7 +21,8 @@ use crate::{
     interfaces,
     name::Name,
     own,
-    parent::Unclear,
+    parent::{UNSEEN, Unclear},
+    resolve::Resolver,
     rtype::Rtype,
     serve::Shared,
     signing::{Delegation, NotRolled, Signatures},
@@ -212,6 +214,19 @@ impl Catalog {
         served
     }
 
+    /// Who is asked for other zones; empty: those of the system.
+    pub(crate) fn resolvers(&self) -> Vec<Resolver> {
+        self.shared.resolvers.load().to_vec()
+    }
+
+    /// How the world should see a zone; none if it is not served.
+    pub(crate) fn expected(&self, zone: &Name, issuer: Option<String>) -> Option<Expected> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = kept.contents.iter().find(|content| content.apex() == zone)?.clone();
+        let keyset = kept.signatures.keyset(zone)?.clone();
+        Some(Expected { content, keyset, issuer, own: interfaces::addresses().unwrap_or_default() })
+    }
+
     /// What a person has to look at, in words.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).signatures.trouble()
@@ -273,9 +288,9 @@ impl Kept {
         // Between the two there may be a zone of somebody else.
         let between = std::iter::successors(zone.above(), Name::above).take_while(|name| name != parent.apex());
         let is_theirs = between.into_iter().any(|name| parent.set(&name, Rtype::NS).is_some());
-        let of_zone = parent.set(zone, Rtype::DS).cloned().unwrap_or_default();
-        (!is_theirs)
-            .then(|| Parent { ds: of_zone.data, ttl: of_zone.ttl.max(parent.soa().map_or(0, |soa| soa.minimum)) })
+        let none = || Set { ttl: UNSEEN, data: Vec::new() };
+        let of_zone = parent.set(zone, Rtype::DS).cloned().unwrap_or_else(none);
+        (!is_theirs).then_some(Parent { ds: of_zone.data, ttl: of_zone.ttl })
     }
 
     /// All records of a zone, with what signing adds to it, the SOA record first.

@@ -18,19 +18,20 @@ use crate::{
     resolve::{PORT, Resolver, Resolvers, Server},
     response::{Question, Response},
     rtype::Rtype,
+    serve::Shared,
 };
 
 /// How long all of it may take for one zone.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks whenever it is time for a zone, and tells `catalog`. Never ends.
-pub(crate) async fn follow(catalog: &Arc<Catalog>, resolvers: impl Fn() -> Vec<Resolver>) {
+pub(crate) async fn follow(catalog: &Arc<Catalog>, shared: &Shared) {
     loop {
         sleep(LOOK).await;
         let to_ask = Arc::clone(catalog);
         // What follows may be written to disk and signed.
         for zone in spawn_blocking(move || to_ask.to_ask()).await.unwrap_or_default() {
-            let said = parent_of(&zone, &resolvers()).await;
+            let said = parent_of(&zone, &shared.resolvers.load_full()).await;
             let (catalog, heard) = (Arc::clone(catalog), zone.clone());
             match spawn_blocking(move || catalog.hear(&heard, said)).await {
                 Ok(Ok(())) => {}

@@ -17,7 +17,7 @@
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `response`, `parent`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
+//! `query`, `answer`, `reply`, `response`, `parent`, `check`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -29,6 +29,8 @@
 mod answer;
 mod ask;
 mod catalog;
+mod check;
+mod checking;
 mod config;
 mod content;
 mod cookie;
@@ -87,6 +89,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use check::{Finding, Verdict};
 pub use config::{Config, Entry, Key, Own};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{
@@ -167,6 +170,7 @@ impl Dns {
             zones: ArcSwap::default(),
             changed: Notify::new(),
             identity: ArcSwap::from_pointee(identity(config, keys, Cookies::new(secret))),
+            resolvers: ArcSwap::from_pointee(config.resolvers.clone()),
             metrics: metrics::Metrics::register(registry)?,
             connections: Arc::default(),
             connected: AtomicU64::default(),
@@ -213,7 +217,7 @@ impl Module for Dns {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
-            () = delegation::follow(&self.catalog, || self.config().resolvers) => Ok(()),
+            () = delegation::follow(&self.catalog, &self.shared) => Ok(()),
         }
     }
 
@@ -224,6 +228,7 @@ impl Module for Dns {
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
             self.shared.identity.store(Arc::new(identity(&config, keys, cookies)));
+            self.shared.resolvers.store(Arc::new(config.resolvers.clone()));
             *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
             self.listen(listeners);
             if let Err(error) = self.catalog.replace(zones, dnssec) {
@@ -392,9 +397,34 @@ pub mod fuzzing {
 
     use crate::{
         answer::{Client, Identity, Transport, answer},
+        check::Referral,
+        name::Name,
+        parent,
+        reply::OPT,
+        response::Question,
+        rtype::Rtype,
         text,
         zone::{Zone, Zones},
     };
+
+    /// Reads the answer of another name server to a question about `kube.test`: the flags and counts of its header, and what comes
+    /// after the question.
+    pub fn response(rtype: u8, input: &[u8]) {
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        let question = Question { name: name("kube.test"), rtype: Rtype(rtype.into()), is_recursive: false };
+        let Some((header, rest)) = input.split_first_chunk::<8>() else { return };
+        let mut message = question.write(7);
+        message.truncate(message.len() - OPT);
+        message[2..4].copy_from_slice(&header[..2]);
+        message[6..12].copy_from_slice(&header[2..]);
+        message.extend(rest);
+        let Some(response) = question.read(7, &message) else { return };
+        if let Ok(parent) = parent::read(&response, &question.name, &name("test")) {
+            assert!(response.is_authoritative && !response.is_truncated);
+            assert_eq!(parent.ds.is_empty(), response.data(&question.name, Rtype::DS).next().is_none());
+        }
+        Referral::read(&question.name, &response);
+    }
 
     /// Zones that are asked.
     pub struct Asked(Zones);

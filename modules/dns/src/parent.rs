@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the parent said before it was first asked may be in caches for so long, in seconds: registries' TTLs are a day at most.
-const UNSEEN: u32 = 24 * 60 * 60;
+pub(crate) const UNSEEN: u32 = 24 * 60 * 60;
 /// How often the parent is asked while something waits for it, in seconds.
 const OFTEN: u32 = 5 * 60;
 /// How often while caches forget.

@@ -7,13 +7,15 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::{answer::Identity, metrics::Metrics, tcp::Connections, zone::Zones};
+use crate::{answer::Identity, metrics::Metrics, resolve::Resolver, tcp::Connections, zone::Zones};
 
 pub(crate) struct Shared {
     pub(crate) zones: ArcSwap<Zones>,
     /// Told when the zones, or who is to hear of them, are others.
     pub(crate) changed: Notify,
     pub(crate) identity: ArcSwap<Identity>,
+    /// Who is asked for other zones; empty: those of the system.
+    pub(crate) resolvers: ArcSwap<Vec<Resolver>>,
     pub(crate) metrics: Metrics,
     pub(crate) connections: Arc<Connections>,
     pub(crate) connected: AtomicU64,

@@ -169,6 +169,11 @@ impl Signatures {
         signed.map(delegation).collect()
     }
 
+    /// The keys of a zone; none if it was not prepared.
+    pub(crate) fn keyset(&self, zone: &Name) -> Option<&Keyset> {
+        self.zones.get(zone).map(|zone| &zone.keyset)
+    }
+
     /// The zones that are signed.
     pub(crate) fn signed_zones(&self) -> impl Iterator<Item = &Name> {
         self.zones.iter().filter(|(_, zone)| !zone.keyset.keys.is_empty()).map(|(name, _)| name)
@@ -278,7 +283,7 @@ impl Keyed {
                 %zone, "signed still, so that nobody who trusts its DS records loses it: have the registrar remove those"
             ),
             _ if tags.is_empty() => tracing::info!(%zone, "not signed any more"),
-            next => tracing::info!(%zone, ?tags, %next, "keys"),
+            Next::Nothing | Next::Time(_) | Next::Ds(_) => tracing::info!(%zone, ?tags, %next, "keys"),
         }
     }
 }
