@@ -246,17 +246,17 @@ impl Config {
             };
             let is_elsewhere = source.has("dns.listen");
             if !is_elsewhere {
-                self.dns.listen = at(53);
+                (self.dns.listen, self.dns.listen_by_default) = (at(53), true);
             }
             if !source.has("dns.tls") && !is_elsewhere {
-                self.dns.tls = at(853);
+                (self.dns.tls, self.dns.tls_by_default) = (at(853), true);
             }
-            self.dns.own = Some(dns::Own {
-                domain: self.domain.to_string(),
-                addresses: listed,
-                email: self.email.clone(),
-                https: self.hosting.https.first().map(SocketAddr::port),
-            });
+            // Nobody elsewhere is asked about a name that nobody elsewhere asks for.
+            if !source.has("dns.stun") && !self.domain.is_private() {
+                self.dns.stun = dns::well_known();
+            }
+            self.dns.own =
+                Some(dns::Own { domain: self.domain.to_string(), addresses: listed, email: self.email.clone() });
         }
         self.dns.data = self.data.join("dns");
 
@@ -338,11 +338,15 @@ impl Checks<'_> {
         if config.echo.access == echo::Access::Open && !config.domain.is_private() {
             self.odd("echo.access", "\"open\" lets anyone who finds this KUBE read and write every document");
         }
+        if config.dns.stun.len() > dns::SERVERS {
+            self.wrong("dns.stun", format!("at most {} servers are asked", dns::SERVERS));
+        }
         for key in config.dns.unknown_keys() {
             let message =
                 format!("{:?} is no address, no prefix, and none of the [dns.keys]", String::from(key.clone()));
             self.wrong("dns.transfer", message);
         }
+        self.updates(&config.dns);
         for (name, key) in &config.dns.keys {
             if let Err(error) = fs::File::open(&key.secret_file) {
                 let option = format!("dns.keys.{}.secret_file", String::from(name.clone()));
@@ -389,6 +393,30 @@ impl Checks<'_> {
         }
         if config.hosting.https.is_empty() {
             self.wrong("hosting.https", "needs at least one address");
+        }
+    }
+
+    /// Who may update names has a key, and there are names.
+    fn updates(&mut self, dns: &dns::Config) {
+        for update in &dns.updates {
+            let key = String::from(update.key.clone());
+            if !dns.keys.contains_key(&update.key) {
+                self.wrong("dns.updates", format!("{key:?} is none of the [dns.keys]"));
+            }
+            if update.names.is_empty() || update.types.is_empty() {
+                self.wrong(
+                    "dns.updates",
+                    format!("the key {key:?} may update nothing: give `names`, and types if any"),
+                );
+            }
+            if dns.own.is_none()
+                && let Some(name) = update.names.iter().find(|name| name.is_relative())
+            {
+                let name = String::from(name.clone());
+                let message =
+                    format!("{name:?} is below a domain that has no zone here: write it whole, with a dot at its end");
+                self.wrong("dns.updates", message);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! `kube dns`: the zones of a running KUBE.
 use std::{io, path::Path};
 
-use admin::{CheckOrder, CheckStatus, Client, RecordStatus, Verdict, ZoneStatus};
+use admin::{CheckOrder, CheckStatus, Client, ForgetOrder, RecordStatus, UpdatedStatus, Verdict, ZoneStatus};
 use anyhow::Context as _;
 use clap::Subcommand;
 
@@ -22,6 +22,21 @@ pub(crate) enum Command {
         /// For programs
         #[arg(long)]
         json: bool,
+    },
+    /// List what dynamic updates left of the names of a zone, in place of what config and zone files say
+    Updates {
+        /// The zone [default: the domain of this KUBE]
+        zone: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what dynamic updates left of a name: what config and zone files say counts again
+    Forget {
+        /// The name, whole or below the domain of this KUBE
+        name: String,
+        /// One type of its records, like A [default: all]
+        rtype: Option<String>,
     },
     /// Write a zone as a zone file that any name server reads, signatures included
     Export {
@@ -69,6 +84,21 @@ pub(crate) async fn execute(command: Command, socket: &Path) -> anyhow::Result<(
                 terminal::say(lines(&records));
             }
         }
+        Command::Updates { zone, json } => {
+            let updates: Vec<UpdatedStatus> =
+                client.get(&format!("/v1/zones/{}/updates", wanted(zone, &zones)?)).await?;
+            if json {
+                terminal::say(serde_json::to_string_pretty(&updates)?);
+            } else {
+                terminal::say(left(&updates));
+            }
+        }
+        Command::Forget { name, rtype } => {
+            let (zone, name) = placed(&name, &zones)?;
+            let order = ForgetOrder { name: name.clone(), rtype };
+            let types: Vec<String> = client.create(&format!("/v1/zones/{zone}/forget"), &order).await?;
+            terminal::say(format!("{name}: what updates left is forgotten ({})", types.join(", ")));
+        }
         Command::Export { zone } => {
             client.copy(&format!("/v1/zones/{}/file", wanted(zone, &zones)?), &mut io::stdout()).await?;
         }
@@ -102,6 +132,33 @@ fn wanted(zone: Option<String>, zones: &[ZoneStatus]) -> anyhow::Result<String> 
     Ok(zone)
 }
 
+/// The zone of a name, which may be meant below the domain, as a part of a path; and the name, whole.
+fn placed(name: &str, zones: &[ZoneStatus]) -> anyhow::Result<(String, String)> {
+    let within = |name: &str| {
+        let is_in = |zone: &&ZoneStatus| *name == zone.name || name.ends_with(&format!(".{}", zone.name));
+        zones.iter().filter(is_in).max_by_key(|zone| zone.name.len()).map(|zone| zone.name.clone())
+    };
+    let whole = format!("{}.", name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
+    let zone = wanted(None, zones)?;
+    let below = if name == "@" { zone.clone() } else { format!("{whole}{zone}") };
+    let found = within(&whole).map(|zone| (zone, whole)).or_else(|| Some((within(&below)?, below)));
+    let (zone, name) = found.with_context(|| format!("{name:?} is in no zone here: `kube dns zones` lists them"))?;
+    Ok((wanted(Some(zone), zones)?, name))
+}
+
+/// `kube dns updates` for people.
+fn left(updates: &[UpdatedStatus]) -> String {
+    if updates.is_empty() {
+        return "updates left nothing: every name is as config and zone files have it".to_owned();
+    }
+    let row = |updated: &UpdatedStatus| {
+        let records = if updated.records == 0 { "none".to_owned() } else { updated.records.to_string() };
+        [updated.name.clone(), updated.rtype.clone(), records, updated.last.key.clone(), minute(updated.last.at.into())]
+    };
+    let head = ["NAME", "TYPE", "RECORDS", "KEY", "UPDATED"].map(str::to_owned);
+    terminal::columns(std::iter::once(head).chain(updates.iter().map(row)))
+}
+
 /// `kube dns zones` for people.
 fn table(zones: &[ZoneStatus]) -> String {
     if zones.is_empty() {
@@ -121,7 +178,15 @@ fn table(zones: &[ZoneStatus]) -> String {
 /// `kube dns records` for people.
 fn lines(records: &[RecordStatus]) -> String {
     let row = |record: &RecordStatus| {
-        [record.name.clone(), record.ttl.to_string(), record.rtype.clone(), record.value.clone()]
+        let updated = record.updated.as_ref();
+        let by =
+            updated.map_or_else(String::new, |last| format!("; updated by {}, {}", last.key, minute(last.at.into())));
+        [
+            record.name.clone(),
+            record.ttl.to_string(),
+            record.rtype.clone(),
+            format!("{} {by}", record.value).trim_end().to_owned(),
+        ]
     };
     terminal::columns(records.iter().map(row))
 }

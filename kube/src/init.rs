@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use dns::Holder;
 
 use crate::{
     config::{
@@ -172,8 +173,12 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
 /// What stands in the way on this machine, tried for real.
 fn troubles(config: &Config) -> Vec<String> {
     let mut left = Vec::new();
+    let names = config.dns.places().unwrap_or_else(|error| {
+        left.push(error.to_string());
+        Vec::new()
+    });
     let listeners = config.hosting.http.iter().chain(&config.hosting.https).chain(&config.metrics.listen);
-    for address in listeners.chain(&config.dns.listen).chain(&config.dns.tls) {
+    for address in listeners.chain(&names) {
         if address.ip().is_unspecified() && address.is_ipv6() {
             // The IPv4 twin says it all: std cannot bind this one without the IPv4 half of its port.
             continue;
@@ -186,7 +191,10 @@ fn troubles(config: &Config) -> Vec<String> {
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => left.push(format!(
                 "{address} is not an address of this machine: set `listen` under [dns] to one that is, or to []"
             )),
-            Err(error) => left.push(format!("free {address}: {error} (`ss -ltnp 'sport = :{}'` names who has it)", address.port())),
+            Err(error) => left.push(match Holder::find(*address, "TCP") {
+                Some(holder) => format!("free {address}, which {holder} has: {}", holder.advice()),
+                None => format!("free {address}: {error} (`ss -ltnp 'sport = :{}'` names who has it)", address.port()),
+            }),
         }
     }
     // Whoever runs KUBE makes the data folder, so that it is theirs; here it is only asked whether that can be.
@@ -292,6 +300,10 @@ mod tests {
         let mut config = Config::default();
         config.hosting.http = vec![taken.local_addr().unwrap()];
         let left = troubles(&config);
-        assert!(left.iter().any(|line| line.contains(&taken.local_addr().unwrap().to_string())), "{left:?}");
+        let by = format!("free {}, which kube-", taken.local_addr().unwrap());
+        assert!(
+            left.iter().any(|line| line.starts_with(&by) && line.contains(&std::process::id().to_string())),
+            "{left:?}"
+        );
     }
 }

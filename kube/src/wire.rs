@@ -1,5 +1,6 @@
 //! The only file that knows two modules at once, with those beneath it.
 mod documents;
+mod offers;
 mod zones;
 
 use std::{
@@ -25,7 +26,7 @@ use tls::Tls;
 use tokens::Tokens;
 use tokio::sync::{mpsc, watch};
 
-use self::zones::Zones;
+use self::{offers::Offers, zones::Zones};
 use crate::{
     config::Config,
     control::{Control, Request},
@@ -65,7 +66,10 @@ pub(crate) async fn wire(
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
     let served = Arc::new(Served { domain: config.domain.to_string(), sites: apps.sites() });
     let tls = Tls::bind(&config.tls, served, &registry).context("tls")?;
-    let dns = Arc::new(Dns::bind(&config.dns, tls.resolver(), &registry).context("dns")?);
+    // What the config asks for, until it is known which ports there are: a restart changes no record.
+    let offers = watch::Sender::new(hosting::offer(&config.hosting));
+    let ports = dns::Ports { certificates: tls.resolver(), https: Arc::new(Offers(offers.subscribe())) };
+    let dns = Arc::new(Dns::bind(&config.dns, ports, &registry).context("dns")?);
     let tokens = Tokens::bind(&config.tokens, &registry).context("tokens")?;
     let counter = Arc::new(Counter(tokens.handle()));
     let echo = Echo::bind(&config.echo, Arc::clone(&counter) as _, &registry).context("echo")?;
@@ -77,6 +81,7 @@ pub(crate) async fn wire(
             Mount { label: Some(NAMES), well_known: None, router: dns.router() },
         ],
         sync: SYNC_PATH,
+        offers,
     };
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
     let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites(), echo.handle()));

@@ -21,7 +21,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
     journal::{PATIENCE, eventually},
-    kube::{Home, Kube, Ran},
+    kube::{Home, Kube, LISTEN, Ran},
 };
 
 /// What zones, questions and junk are drawn from.
@@ -274,6 +274,34 @@ fn junk_datagrams_harm_nobody() {
     kube.stop();
 }
 
+/// Whoever forges the addresses of a network has it sent less than was sent for it, with the limit that there is by default.
+#[test]
+fn a_flood_gets_less_out_of_it_than_it_sends() {
+    let (home, _) = home(&[&zone()], "");
+    let kube = home.start();
+    let socket = socket(address(&kube));
+    let (mut dice, mut sent, mut got, mut answer) = (Dice::new(SEED), 0, 0, [0; 2048]);
+    socket.set_nonblocking(true).unwrap();
+    for number in 0..30_000 {
+        let name = match number % 3 {
+            0 => format!("large.{APEX}"),
+            1 => format!("host1.{APEX}"),
+            _ => format!("x{}.{APEX}", dice.roll(u64::MAX)),
+        };
+        let question = Question { edns: Some(1232), wants_dnssec: true, ..question(&name, Rtype::TXT) };
+        // What does not fit into its socket was not sent.
+        sent += socket.send(&question.wire()).unwrap_or_default();
+        while let Ok(length) = socket.recv(&mut answer) {
+            got += length;
+        }
+    }
+    assert!(got > 0 && got < sent, "{got} octets for {sent}");
+    // Others have their answers meanwhile, and so has this network over TCP.
+    assert_eq!(Asker::new(address(&kube)).unwrap().ask(&host().over_tcp()).unwrap().answer.len(), 1);
+    kube.is_unharmed();
+    kube.stop();
+}
+
 #[test]
 fn many_questions_over_one_connection_are_all_answered() {
     let (home, _) = home(&[&zone()], "");
@@ -329,7 +357,7 @@ fn frames_that_come_octet_by_octet_keep_nobody_waiting() {
 
 #[test]
 fn connections_that_say_nothing_give_way_to_newer_ones() {
-    const IDLE: usize = 1200;
+    const IDLE: usize = 10_000;
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
@@ -348,5 +376,81 @@ fn connections_that_say_nothing_give_way_to_newer_ones() {
     assert!(figure("kube_dns_displaced_total ") >= (IDLE - 1024) as f64);
     drop(idle);
     kube.is_unharmed();
+    kube.stop();
+}
+
+#[test]
+fn whoever_has_the_address_already_is_named_with_what_to_do() {
+    let zone = zone();
+    let (home, files) = home(&[&zone], "");
+    let nsd = servers::nsd(&files, &[]).unwrap();
+    let config = fs::read_to_string(home.config()).unwrap();
+    home.configure(
+        &config.replace("[dns]\nlisten = [\"127.0.0.1:0\"]", &format!("[dns]\nlisten = [\"{}\"]", nsd.address)),
+    );
+    let ran = home.run(&["run"]);
+    let holder = format!("cannot listen on {} (TCP): address in use by nsd (pid ", nsd.address);
+    ran.complains(1, &[&holder, "stop nsd, and keep it from starting", "or set `dns.listen`"]);
+}
+
+#[test]
+fn https_records_say_where_https_is_served() {
+    let config = |https: &str| {
+        let listen = LISTEN.replace("https = [\"127.0.0.1:0\"]", &format!("https = {https}"));
+        format!(
+            "domain = \"kube.test\"\naddresses = [\"192.0.2.7\"]\ndata = \"data\"\n{listen}\n[dns]\nlisten = [\"127.0.0.1:0\"]\n"
+        )
+    };
+    let home = Home::of(&config("[\"127.0.0.1:0\"]"));
+    let kube = home.start();
+    let told = |port: u16| {
+        let expected = format!("1 . alpn=\"h2\" port={port}\n");
+        let address = address(&kube);
+        eventually(&format!("HTTPS at {port}"), || {
+            (dig("dig", address, &["+short", "shop.kube.test", "HTTPS"]) == expected).then_some(())
+        });
+    };
+    told(kube.https());
+    home.configure(&config("[\"127.0.0.2:0\"]"));
+    home.run(&["reload"]).ok();
+    told(kube.https());
+    kube.stop();
+}
+
+/// The records of these types as BIND understands a zone file, one a line.
+fn understood_by_bind(home: &Home, file: &str) -> Vec<String> {
+    const TYPES: [&str; 11] = ["LOC", "URI", "AFSDB", "RT", "KX", "CERT", "DHCID", "SMIMEA", "SPF", "EUI48", "EUI64"];
+    let compiled = home.path("compiled");
+    let mut command = Command::new("named-compilezone");
+    command
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .args(["-q", "-i", "none", "-k", "ignore", "-r", "ignore", "-o"]);
+    Ran::from(command.arg(&compiled).arg(APEX).arg(home.path(file))).ok();
+    let text = fs::read_to_string(&compiled).unwrap();
+    let is_one = |line: &&str| line.split_whitespace().nth(3).is_some_and(|rtype| TYPES.contains(&rtype));
+    // Names come in lower case from KUBE.
+    let mut lines: Vec<_> = text.lines().filter(is_one).map(str::to_ascii_lowercase).collect();
+    lines.sort();
+    assert!(lines.len() > TYPES.len(), "{text}");
+    lines
+}
+
+#[test]
+fn bind_understands_what_is_exported_as_it_understands_the_zone_file() {
+    let zone = zone();
+    let (home, files) = home(&[&zone], "");
+    let kube = home.start();
+    fs::write(home.path("exported"), home.run(&["dns", "export", APEX]).ok()).unwrap();
+    let written = files.zones[0].1.file_name().unwrap().to_str().unwrap();
+    assert_eq!(understood_by_bind(&home, "exported"), understood_by_bind(&home, written));
+    // Words, not octets.
+    let records = home.run(&["dns", "records", APEX]).ok();
+    for said in [
+        "42 21 54.000 N 71 6 18.500 W -24.00m 30.00m 10000.00m 10.00m",
+        "10 2 \"https://example/?a=",
+        "1 afs.bed.example.",
+    ] {
+        assert!(records.contains(said), "{said}: {records}");
+    }
     kube.stop();
 }

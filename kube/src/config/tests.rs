@@ -53,6 +53,19 @@ fn the_shortest_production_config_is_three_lines() {
 }
 
 #[test]
+fn the_address_that_others_see_is_asked_for_on_a_public_domain() {
+    let asked = |text: &str| config(text).dns.stun.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(asked("domain = \"example.org\""), ["stun.cloudflare.com:3478", "stun.l.google.com:19302"]);
+    assert_eq!(asked("domain = \"example.org\"\n[dns]\nstun = [\"stun.kube.test\"]"), ["stun.kube.test:3478"]);
+    for nobody in ["domain = \"example.org\"\n[dns]\nstun = []", "domain = \"kube.test\"", ""] {
+        assert!(asked(nobody).is_empty(), "{nobody}");
+    }
+    let many = format!("[dns]\nstun = {:?}", ["stun.kube.test"; 9]);
+    assert_eq!(problems(&many), ["kube.toml:2: dns.stun: at most 8 servers are asked"]);
+    assert!(problems("[dns]\nstun = [\"::1\"]")[0].contains("only IPv4"));
+}
+
+#[test]
 fn a_private_domain_has_its_own_authority() {
     let config = config("domain = \"kube.test\"\ndata = \"/srv/kube\"\n");
     assert_eq!(config.tls.issuer, tls::Issuer::Local);
@@ -224,5 +237,29 @@ fn secondaries_are_addresses_prefixes_and_keys_that_there_are() {
         ["2: dns.transfer: \"192.0.2.256\" is no address", "4: dns.keys.second.secret_file: cannot read /nowhere"]
     {
         assert!(problems.contains(part), "{problems}");
+    }
+}
+
+#[test]
+fn updates_are_for_keys_and_names_that_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "c2VjcmV0").unwrap();
+    let key = "[dns.keys.laptop]\nsecret_file = \"secret\"\n";
+    let text = format!(
+        "domain = \"kube.test\"\n[[dns.updates]]\nkey = \"Laptop\"\nnames = [\"home\", \"_acme-challenge.*\"]\n{key}"
+    );
+    let (config, _) = read(&text, folder.path(), &environment()).unwrap();
+    let types: Vec<_> = config.dns.updates[0].types.iter().map(|rtype| String::from(*rtype)).collect();
+    assert_eq!(types, ["A", "AAAA", "TXT"]);
+    for (updates, message) in [
+        ("key = \"other\"\nnames = [\"a.\"]", "1: dns.updates: \"other\" is none of the [dns.keys]"),
+        ("key = \"laptop\"\nnames = []", "1: dns.updates: the key \"laptop\" may update nothing"),
+        ("key = \"laptop\"\nnames = [\"home\"]", "1: dns.updates: \"home\" is below a domain that has no zone here"),
+        ("key = \"laptop\"\nnames = [\"*.*.\"]", "`*` stands for one or more labels"),
+        ("key = \"laptop\"\nnames = [\"a.\"]\ntypes = [\"SOA\"]", "updates cannot change \"SOA\""),
+        ("names = [\"a.\"]", "missing field `key`"),
+    ] {
+        let problems = problems(&format!("[[dns.updates]]\n{updates}\n")).join("\n");
+        assert!(problems.contains(message), "{message}: {problems}");
     }
 }

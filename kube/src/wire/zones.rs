@@ -62,6 +62,23 @@ impl admin::Zones for Zones {
         }
         .boxed()
     }
+
+    fn updated(&self, zone: &str) -> Vec<admin::UpdatedStatus> {
+        let status = |updated: dns::Updated| admin::UpdatedStatus {
+            name: updated.owner.to_string(),
+            rtype: updated.rtype.to_string(),
+            records: updated.records as u64,
+            last: admin::UpdateStatus { key: updated.key.into(), at: updated.time },
+        };
+        zone.parse().map_or_else(|_| Vec::new(), |zone| self.dns.updated(&zone).into_iter().map(status).collect())
+    }
+
+    fn forget(&self, zone: &str, order: &admin::ForgetOrder) -> Result<Vec<String>, String> {
+        let name = |text: &str| text.parse::<dns::Name>().map_err(|error| error.to_string());
+        let rtype = order.rtype.as_deref().map(str::parse).transpose()?;
+        let forgotten = self.dns.forget(&name(zone)?, &name(&order.name)?, rtype).map_err(|error| error.to_string())?;
+        Ok(forgotten.iter().map(ToString::to_string).collect())
+    }
 }
 
 fn checked(finding: dns::Finding) -> admin::CheckStatus {

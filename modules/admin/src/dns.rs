@@ -1,15 +1,16 @@
 //! Zones over the socket: how they look, who serves them, and the routes.
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, State, rejection::JsonRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use crate::{documents::Refusal, routes::error};
 
@@ -26,6 +27,15 @@ pub trait Zones: Send + Sync + 'static {
 
     /// Looks at a zone as the rest of the world sees it.
     fn check(&self, zone: String, order: CheckOrder) -> BoxFuture<'_, Result<Vec<CheckStatus>, Refusal>>;
+
+    /// What dynamic updates left of the names of a zone.
+    fn updated(&self, zone: &str) -> Vec<UpdatedStatus>;
+
+    /// Forgets what updates left; returns the types that were forgotten. It may block.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    fn forget(&self, zone: &str, order: &ForgetOrder) -> Result<Vec<String>, String>;
 }
 
 /// How a zone is looked at.
@@ -128,6 +138,44 @@ pub struct RecordStatus {
     pub rtype: String,
     /// What it says, as in a zone file.
     pub value: String,
+    /// Who put it there, if that was a dynamic update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub updated: Option<UpdateStatus>,
+}
+
+/// The last dynamic update of something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// The name of its key.
+    pub key: String,
+    /// When it was, in seconds since 1970 (UTC).
+    pub at: u32,
+}
+
+/// What dynamic updates left of a name and type, in place of what config and zone files say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdatedStatus {
+    /// The name, with a dot at its end.
+    pub name: String,
+    /// The type.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// How many records there are; 0 if those of config or zone file were taken away.
+    pub records: u64,
+    /// The last update.
+    #[serde(flatten)]
+    pub last: UpdateStatus,
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetOrder {
+    /// The name.
+    pub name: String,
+    /// The type; none: all of them.
+    #[serde(rename = "type")]
+    pub rtype: Option<String>,
 }
 
 impl RecordStatus {
@@ -136,7 +184,7 @@ impl RecordStatus {
         let mut words = line.splitn(5, ' ');
         let (name, ttl) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
         let (rtype, value) = (words.nth(1)?.to_owned(), words.next()?.to_owned());
-        Some(Self { name, ttl, rtype, value })
+        Some(Self { name, ttl, rtype, value, updated: None })
     }
 }
 
@@ -149,13 +197,48 @@ pub(crate) fn routes(zones: Served) -> Router {
         .route("/v1/zones/{zone}/file", get(file))
         .route("/v1/zones/{zone}/roll", post(roll))
         .route("/v1/zones/{zone}/check", post(check))
+        .route("/v1/zones/{zone}/updates", get(updates))
+        .route("/v1/zones/{zone}/forget", post(forget))
         .with_state(zones)
 }
 
 async fn records(State(zones): State<Served>, Path(zone): Path<String>) -> Response {
-    match zones.text(&zone, false) {
-        Some(text) => Json(text.lines().filter_map(RecordStatus::read).collect::<Vec<_>>()).into_response(),
-        None => unknown(&zone),
+    let Some(text) = zones.text(&zone, false) else { return unknown(&zone) };
+    let updated = zones.updated(&zone);
+    let updated: HashMap<_, _> =
+        updated.iter().map(|updated| ((&*updated.name, &*updated.rtype), &updated.last)).collect();
+    let marked = |record: RecordStatus| {
+        let last = updated.get(&(&*record.name, &*record.rtype)).map(|last| (*last).clone());
+        RecordStatus { updated: last, ..record }
+    };
+    Json(text.lines().filter_map(RecordStatus::read).map(marked).collect::<Vec<_>>()).into_response()
+}
+
+async fn updates(State(zones): State<Served>, Path(zone): Path<String>) -> Response {
+    if zones.text(&zone, false).is_none() { unknown(&zone) } else { Json(zones.updated(&zone)).into_response() }
+}
+
+async fn forget(
+    State(zones): State<Served>,
+    Path(zone): Path<String>,
+    order: Result<Json<ForgetOrder>, JsonRejection>,
+) -> Response {
+    let order = match order {
+        Ok(Json(order)) => order,
+        Err(rejection) => return error(StatusCode::UNPROCESSABLE_ENTITY, &rejection.body_text()),
+    };
+    let name = order.name.clone();
+    let forgotten = match spawn_blocking(move || zones.forget(&zone, &order)).await {
+        Ok(forgotten) => forgotten,
+        Err(fell) => Err(fell.to_string()),
+    };
+    match forgotten {
+        Ok(types) if types.is_empty() => error(
+            StatusCode::NOT_FOUND,
+            &format!("no update left anything of {name:?}: `kube dns updates` lists what they did"),
+        ),
+        Ok(types) => Json(types).into_response(),
+        Err(reason) => error(StatusCode::UNPROCESSABLE_ENTITY, &reason),
     }
 }
 

@@ -147,6 +147,20 @@ impl Zones for Puppet {
         let says = order.resolver.unwrap_or_default();
         async move { Ok(vec![CheckStatus { about: zone, verdict: Verdict::Wrong, says }]) }.boxed()
     }
+
+    fn updated(&self, _: &str) -> Vec<UpdatedStatus> {
+        let last = UpdateStatus { key: "laptop".to_owned(), at: 7 };
+        let (name, rtype) = ("kube.test.".to_owned(), "TXT".to_owned());
+        vec![UpdatedStatus { name, rtype, records: 1, last }]
+    }
+
+    fn forget(&self, zone: &str, order: &ForgetOrder) -> Result<Vec<String>, String> {
+        match (zone, &*order.name, order.rtype.as_deref()) {
+            ("kube.test.", "kube.test.", None | Some("TXT")) => Ok(vec!["TXT".to_owned()]),
+            (_, "broken.", _) => Err("disk full".to_owned()),
+            _ => Ok(Vec::new()),
+        }
+    }
 }
 
 fn known(name: &DocumentName) -> Result<(), Refusal> {
@@ -380,6 +394,16 @@ async fn zones_are_listed_record_by_record_and_written_whole() {
         (&*record.name, record.ttl, &*record.rtype, &*record.value),
         ("kube.test.", 60, "TXT", "\"some words\"")
     );
+    assert_eq!(record.updated, Some(UpdateStatus { key: "laptop".to_owned(), at: 7 }));
+    let updates: Vec<UpdatedStatus> = client.get("/v1/zones/kube.test./updates").await.unwrap();
+    assert_eq!((&*updates[0].rtype, updates[0].records, &*updates[0].last.key), ("TXT", 1, "laptop"));
+    let order = |name: &str| ForgetOrder { name: name.to_owned(), rtype: None };
+    let forget = async |name| client.create::<Vec<String>>("/v1/zones/kube.test./forget", &order(name)).await;
+    assert_eq!(forget("kube.test.").await.unwrap(), ["TXT"]);
+    for (name, reason) in [("other.", "no update left anything of \"other.\""), ("broken.", "disk full")] {
+        let error = forget(name).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
     let mut file = Vec::new();
     client.copy("/v1/zones/kube.test./file", &mut file).await.unwrap();
     assert_eq!(file.iter().filter(|octet| **octet == b'\n').count(), 2);

@@ -8,6 +8,7 @@ use std::{net::IpAddr, ptr};
 use crate::{
     cookie::{Cookies, Presented},
     denial::Hash,
+    grant::Grants,
     name::{LONGEST, length, suffixes},
     notify::Notified,
     query::{Edns, HEADER, Malformed, Opcode, Query},
@@ -74,6 +75,8 @@ pub(crate) struct Identity {
     pub(crate) keys: Vec<tsig::Key>,
     /// Who is told of changes.
     pub(crate) notify: Vec<Notified>,
+    /// Who may update what.
+    pub(crate) grants: Grants,
 }
 
 /// Who asks, how, and when (in seconds since 1970).
@@ -135,6 +138,9 @@ fn reply(
         refusal.rcode()
     } else if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
         Rcode::BadVers
+    } else if query.opcode == Opcode::Update {
+        // Those that may be are not answered here.
+        Rcode::Refused
     } else if query.opcode != Opcode::Query {
         Rcode::NotImp
     } else {
@@ -152,9 +158,15 @@ fn reply(
         Rcode::NoError | Rcode::YxDomain if reply.count(Section::Answer) > 0 => Kind::Positive,
         Rcode::NoError if !reply.is_authoritative => Kind::Referral,
         Rcode::NoError | Rcode::NxDomain | Rcode::YxDomain => Kind::Negative,
-        Rcode::FormErr | Rcode::ServFail | Rcode::NotImp | Rcode::Refused | Rcode::NotAuth | Rcode::BadVers => {
-            Kind::Error
-        }
+        Rcode::FormErr
+        | Rcode::ServFail
+        | Rcode::NotImp
+        | Rcode::Refused
+        | Rcode::YxRrset
+        | Rcode::NxRrset
+        | Rcode::NotAuth
+        | Rcode::NotZone
+        | Rcode::BadVers => Kind::Error,
     };
     reply.finish(rcode, opt);
     match &mut signed {

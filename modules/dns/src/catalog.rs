@@ -17,11 +17,18 @@ use crate::{
     config::Config,
     content::{Content, Record, Set},
     dnssec::rollover::Parent,
+    grant::Grants,
+    handle::Updated,
     history::History,
     interfaces,
+    interfaces::Addresses,
+    ledger::{self, Ledger, Overlays},
     name::Name,
+    outside::Outside,
+    overlay::{Left, Overlay},
     own,
     parent::{UNSEEN, Unclear},
+    ports::{Https, Offer},
     resolve::Resolver,
     rtype::Rtype,
     serve::Shared,
@@ -29,6 +36,7 @@ use crate::{
     state::{Serials, Source},
     text,
     transfer::Transfer,
+    update::{Asker, Declined, Update},
     zone::{self, Zone, Zones},
 };
 
@@ -44,9 +52,12 @@ pub(crate) struct Catalog {
 struct Kept {
     serials: Serials,
     signatures: Signatures,
+    ledger: Ledger,
     /// Whether zones are to be signed.
     dnssec: bool,
     written: Vec<Written>,
+    /// What updates left of names, in place of what the zones say.
+    overlays: Overlays,
     /// What other modules say of names, in place of what the zones do.
     published: BTreeMap<(Name, Rtype), Set>,
     contents: Vec<Content>,
@@ -61,36 +72,39 @@ pub(crate) struct Written {
     file: Option<PathBuf>,
 }
 
-/// What zones follow from besides the config: when it is another, they are read again.
-#[derive(PartialEq, Eq)]
+/// What zones and listeners follow from: when it is another, they are made anew.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Seen {
+    pub(crate) config: Config,
+    pub(crate) addresses: Addresses,
+    /// Those that people are told.
+    pub(crate) public: Vec<IpAddr>,
+    offer: Option<Offer>,
     files: Vec<Option<(SystemTime, u64, u64)>>,
-    addresses: Vec<IpAddr>,
 }
 
 impl Seen {
-    pub(crate) fn of(config: &Config) -> Self {
+    pub(crate) fn of(config: &Config, addresses: Addresses, outside: &Outside, https: &dyn Https) -> Self {
         let stamp = |path: &PathBuf| {
             let file = fs::metadata(path).ok()?;
             Some((file.modified().ok()?, file.len(), file.ino()))
         };
-        // If they cannot be listed, they are what they were.
-        Self { files: config.zones.iter().map(stamp).collect(), addresses: interfaces::addresses().unwrap_or_default() }
+        let (public, files) = (outside.public(config, &addresses), config.zones.iter().map(stamp).collect());
+        // Which port it is is not known before it is bound.
+        let offer = https.offer().filter(|offer| offer.port != 0);
+        Self { config: config.clone(), addresses, public, offer, files }
     }
 }
 
-/// Reads the zones that `config` names.
+/// Reads the zones that there are to be.
 ///
 /// # Errors
 /// The first that is not a zone.
-pub(crate) fn read(config: &Config) -> Result<Vec<Written>, Error> {
+pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Vec<Written>, Error> {
     let mut zones: Vec<Written> = Vec::new();
     if let Some(own) = &config.own {
-        let addresses = match &own.addresses {
-            Some(addresses) => addresses.clone(),
-            None => interfaces::addresses()?.into_iter().filter(interfaces::is_public).collect(),
-        };
-        let content = own::content(own, &addresses, &config.records).map_err(Error::Records)?;
+        let addresses = own.addresses.as_deref().unwrap_or(public);
+        let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;
         zones.push(Written { content, file: None });
     }
     for path in &config.zones {
@@ -116,27 +130,29 @@ fn zone_file(path: &Path) -> Result<Content, Error> {
 }
 
 impl Catalog {
-    /// Serves `zones`.
+    /// Serves `zones`, and what updates left of them.
     ///
     /// # Errors
     /// The serial numbers cannot be kept.
     pub(crate) fn new(
         shared: Arc<Shared>,
-        (serials, signatures): (Serials, Signatures),
+        (serials, signatures, ledger): (Serials, Signatures, Ledger),
         zones: Vec<Written>,
         dnssec: bool,
     ) -> Result<Self, Error> {
         let kept = Kept {
             serials,
             signatures,
+            overlays: ledger.kept().clone(),
+            ledger,
             dnssec,
-            written: zones,
+            written: Vec::new(),
             published: BTreeMap::new(),
             contents: Vec::new(),
             histories: BTreeMap::new(),
         };
         let catalog = Self { shared, kept: Mutex::new(kept) };
-        catalog.change(|_| {})?;
+        catalog.change(|kept| kept.written = zones)?;
         Ok(catalog)
     }
 
@@ -196,7 +212,7 @@ impl Catalog {
         // Without randomness it is asked at the earliest moment.
         getrandom(&mut spread, GetRandomFlags::empty()).ok();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.signatures.hear(zone, said, now(), spread[0]) { kept.serve(&self.shared) } else { Ok(()) }
+        if kept.signatures.hear(zone, said, now(), spread[0]) { kept.change(&self.shared, |_| {}) } else { Ok(()) }
     }
 
     /// Begins to replace the key of a zone.
@@ -209,7 +225,7 @@ impl Catalog {
             return Err(NotRolled::Unknown(zone.clone()).into());
         }
         kept.signatures.order(zone, now())?;
-        let served = kept.serve(&self.shared);
+        let served = kept.change(&self.shared, |_| {});
         kept.signatures.countermand();
         served
     }
@@ -224,7 +240,12 @@ impl Catalog {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let content = kept.contents.iter().find(|content| content.apex() == zone)?.clone();
         let keyset = kept.signatures.keyset(zone)?.clone();
-        Some(Expected { content, keyset, issuer, own: interfaces::addresses().unwrap_or_default() })
+        Some(Expected {
+            content,
+            keyset,
+            issuer,
+            own: interfaces::addresses().map(|addresses| addresses.all).unwrap_or_default(),
+        })
     }
 
     /// What a person has to look at, in words.
@@ -266,6 +287,71 @@ impl Catalog {
         Some(Transfer { records: kept.records(content), changes })
     }
 
+    /// Does what a request asks for, as far as `grants` let its key; it is on disk and served when this returns. Says which names
+    /// and types have changed.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub(crate) fn update(
+        &self,
+        update: &Update,
+        grants: &Grants,
+        asker: Asker<'_>,
+    ) -> Result<Vec<(Name, Rtype)>, Declined> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let apex = &update.zone;
+        let written = kept.written.iter().find(|zone| zone.content.apex() == apex);
+        let served = kept.contents.iter().find(|content| content.apex() == apex);
+        let (written, served) = written.zip(served).ok_or_else(|| Declined::NotAuth(apex.clone()))?;
+        update.check(served)?;
+        let none = Overlay::default();
+        let before = kept.overlays.get(apex).unwrap_or(&none);
+        let may = |owner: &Name, rtype| grants.allow(asker.key, apex, owner, rtype);
+        let after = update.apply(&written.content, before, asker, may)?;
+        let changed = before.difference(&after);
+        if changed.is_empty() {
+            return Ok(changed);
+        }
+        let mut overlays = kept.overlays.clone();
+        overlays.insert(apex.clone(), after);
+        if let Some(excess) = ledger::excess(&kept.overlays, &overlays) {
+            return Err(Declined::TooMuch(excess));
+        }
+        let done = kept.change(&self.shared, |kept| kept.overlays = overlays);
+        done.map(|()| changed).map_err(|error| Declined::Failed(error.to_string()))
+    }
+
+    /// What updates left of a zone.
+    pub(crate) fn updated(&self, zone: &Name) -> Vec<Updated> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let overlay = kept.overlays.get(zone);
+        let updated = |((owner, rtype), left): (&(Name, Rtype), &Left)| Updated {
+            owner: owner.clone(),
+            rtype: *rtype,
+            records: left.set.data.len(),
+            key: left.key.clone(),
+            time: left.time,
+        };
+        overlay.into_iter().flat_map(|overlay| &overlay.0).map(updated).collect()
+    }
+
+    /// Leaves a name of a zone, or one type of it, to what is written again; says which types updates had left.
+    ///
+    /// # Errors
+    /// The change cannot be kept; what was served is served still.
+    pub(crate) fn forget(&self, zone: &Name, owner: &Name, rtype: Option<Rtype>) -> Result<Vec<Rtype>, Error> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_meant = |place: &(Name, Rtype)| place.0 == *owner && rtype.is_none_or(|rtype| rtype == place.1);
+        let mut overlays = kept.overlays.clone();
+        let Some(overlay) = overlays.get_mut(zone) else { return Ok(Vec::new()) };
+        let forgotten: Vec<_> =
+            overlay.0.extract_if(.., |place, _| is_meant(place)).map(|(place, _)| place.1).collect();
+        if !forgotten.is_empty() {
+            kept.change(&self.shared, |kept| kept.overlays = overlays)?;
+        }
+        Ok(forgotten)
+    }
+
     /// All zones as they are served.
     pub(crate) fn contents(&self) -> Vec<Content> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).contents.clone()
@@ -273,10 +359,17 @@ impl Catalog {
 
     /// Changes what there is, gives serial numbers, keeps them, and serves the result.
     fn change(&self, change: impl FnOnce(&mut Kept)) -> Result<(), Error> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = (kept.written.clone(), kept.published.clone(), kept.dnssec);
-        change(&mut kept);
-        kept.serve(&self.shared).inspect_err(|_| (kept.written, kept.published, kept.dnssec) = before)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).change(&self.shared, change)
+    }
+}
+
+impl Kept {
+    /// The same.
+    fn change(&mut self, shared: &Shared, change: impl FnOnce(&mut Self)) -> Result<(), Error> {
+        let before = (self.written.clone(), self.overlays.clone(), self.published.clone(), self.dnssec);
+        change(self);
+        let served = self.serve(shared, &before.0);
+        served.inspect_err(|_| (self.written, self.overlays, self.published, self.dnssec) = before)
     }
 }
 
@@ -298,13 +391,18 @@ impl Kept {
         zone::records(content, self.signatures.signed(content.apex()))
     }
 
-    fn serve(&mut self, shared: &Shared) -> Result<(), Error> {
+    /// Serves what there is, of which `last` was written the last time.
+    fn serve(&mut self, shared: &Shared, last: &[Written]) -> Result<(), Error> {
         let now = now();
         let (mut given, mut contents, mut zones) = (BTreeMap::new(), Vec::new(), Vec::new());
         let before: Vec<_> =
             self.contents.iter().map(|content| (content.apex().clone(), self.records(content))).collect();
         for zone in &self.written {
             let mut content = zone.content.clone();
+            let overlay = self.overlays.get(content.apex());
+            if let Some(overlay) = overlay {
+                overlay.apply(&mut content);
+            }
             for ((owner, rtype), set) in &self.published {
                 // The longest zone that the name is in.
                 let is_nearer = |other: &Written| {
@@ -312,14 +410,22 @@ impl Kept {
                         && other.content.apex().wire().len() > content.apex().wire().len()
                 };
                 if owner.is_in(content.apex().wire()) && !self.written.iter().any(is_nearer) {
-                    content.put(owner.clone(), *rtype, set.clone());
+                    let mut set = set.clone();
+                    // Both may be proving to an authority that the name is theirs.
+                    if let Some(left) = overlay.and_then(|overlay| overlay.0.get(&(owner.clone(), *rtype))) {
+                        set.data.extend(left.set.data.iter().cloned());
+                    }
+                    content.put(owner.clone(), *rtype, set);
                 }
             }
             let is_signed = self.signatures.prepare(&mut content, self.dnssec, now)?;
             let grows = is_signed && !self.signatures.are_fresh(content.apex(), now);
             let source = if zone.file.is_some() { Source::File } else { Source::Clock(now) };
             let (serial, forgotten) = self.serials.next(&content, source, grows);
-            if let Some(file) = zone.file.as_ref().filter(|_| forgotten) {
+            // What was updated or published is not for the author of the file to number.
+            let is_news = overlay.is_none_or(|overlay| overlay.0.is_empty())
+                && !last.iter().any(|last| last.content == zone.content);
+            if let Some(file) = zone.file.as_ref().filter(|_| forgotten && is_news) {
                 let (file, serial) = (file.display(), serial.serial);
                 tracing::warn!(%file, serial, "the zone changed, its serial number did not: raised here; raise it in the file");
             }
@@ -331,9 +437,12 @@ impl Kept {
         }
         // No answer is given with a serial number that might be given again.
         self.serials.keep(given)?;
+        // And none with what could be gone after a crash. It is last, so that what fails leaves no trace.
+        self.ledger.keep(&self.overlays)?;
         self.signatures.retain(|zone| contents.iter().any(|content| content.apex() == zone));
         let zones = Zones::new(zones);
         shared.metrics.show(&zones, self.signatures.expiries());
+        shared.metrics.updated.set(self.overlays.values().map(|overlay| overlay.0.len()).sum::<usize>() as i64);
         shared.zones.store(Arc::new(zones));
         shared.changed.notify_one();
         self.contents = contents;

@@ -7,7 +7,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, notify::Notified, resolve::Resolver, transfer::Secondary, tsig::Algorithm};
+pub use crate::outside::server::{Server, well_known};
+use crate::{
+    Error, Name,
+    grant::Update,
+    interfaces::{self, Addresses},
+    notify::Notified,
+    resolve::Resolver,
+    transfer::Secondary,
+    tsig::Algorithm,
+};
+
+/// Most servers that are asked for an address.
+pub const SERVERS: usize = 8;
 
 /// What a person can set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,14 +39,25 @@ pub struct Config {
     pub notify: Vec<Notified>,
     /// The keys that queries may be signed with, by their names.
     pub keys: BTreeMap<Name, Key>,
+    /// Who may update which names.
+    pub updates: Vec<Update>,
     /// Whether zones are signed.
     pub dnssec: bool,
     /// Who is asked for other zones, such as the parents of the signed ones; empty: those of the system.
     pub resolvers: Vec<Resolver>,
+    /// Whom to ask for the address that others see, where the zone says the addresses that are found and no interface has a
+    /// public IPv4 one; at most [`SERVERS`].
+    pub stun: Vec<Server>,
     /// What this server is called to those who ask which of several it is: NSID.
     pub nsid: String,
     /// Answers of a kind that one network (IPv4 /24, IPv6 /56) gets over UDP in a second; 0 is no limit.
     pub rate_limit: u32,
+    /// Whether nobody chose `listen`, so that it gives way to what the machine has.
+    #[serde(skip)]
+    pub listen_by_default: bool,
+    /// The same of `tls`.
+    #[serde(skip)]
+    pub tls_by_default: bool,
     /// The KUBE's own zone; none on `localhost`.
     #[serde(skip)]
     pub own: Option<Own>,
@@ -44,6 +67,23 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where this machine, as it is now, would listen.
+    ///
+    /// # Errors
+    /// The system does not say which addresses it has.
+    pub fn places(&self) -> Result<Vec<SocketAddr>, Error> {
+        let addresses = interfaces::addresses()?;
+        Ok([self.plain(&addresses), self.over_tls(&addresses)].concat())
+    }
+
+    pub(crate) fn plain(&self, addresses: &Addresses) -> Vec<SocketAddr> {
+        addresses.places(&self.listen, self.listen_by_default)
+    }
+
+    pub(crate) fn over_tls(&self, addresses: &Addresses) -> Vec<SocketAddr> {
+        addresses.places(&self.tls, self.tls_by_default)
+    }
+
     /// The keys that `transfer` names but `keys` has not.
     pub fn unknown_keys(&self) -> impl Iterator<Item = &Name> {
         let named = self.transfer.iter().filter_map(|secondary| match secondary {
@@ -64,10 +104,14 @@ impl Default for Config {
             transfer: Vec::new(),
             notify: Vec::new(),
             keys: BTreeMap::new(),
+            updates: Vec::new(),
             dnssec: false,
             resolvers: Vec::new(),
+            stun: Vec::new(),
             nsid: String::new(),
             rate_limit: 200,
+            listen_by_default: false,
+            tls_by_default: false,
             own: None,
             data: PathBuf::new(),
         }
@@ -114,6 +158,4 @@ pub struct Own {
     pub addresses: Option<Vec<IpAddr>>,
     /// Whom people may write to about the zone.
     pub email: Option<String>,
-    /// The port of HTTPS.
-    pub https: Option<u16>,
 }

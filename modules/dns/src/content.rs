@@ -16,6 +16,16 @@ pub struct Set {
     pub data: Vec<Box<[u8]>>,
 }
 
+impl Set {
+    /// Adds a record, in its place; one that is there already stays once. The TTL is that of the last.
+    pub(crate) fn add(&mut self, ttl: u32, data: Box<[u8]>) {
+        self.ttl = ttl;
+        if let Err(place) = self.data.binary_search(&data) {
+            self.data.insert(place, data);
+        }
+    }
+}
+
 /// A record of class IN.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
@@ -147,10 +157,7 @@ impl Content {
     /// Adds a record; one that is there already stays once. The TTL of a set is that of its last record.
     pub fn add(&mut self, record: Record) {
         let set = self.sets.entry((record.owner, record.rtype)).or_default();
-        set.ttl = record.ttl;
-        if let Err(place) = set.data.binary_search(&record.data) {
-            set.data.insert(place, record.data);
-        }
+        set.add(record.ttl, record.data);
     }
 
     /// Puts `set` in place of what is there for a name and type; an empty one takes it away.
@@ -172,6 +179,12 @@ impl Content {
     /// The records of a name and type.
     pub fn set(&self, owner: &Name, rtype: Rtype) -> Option<&Set> {
         self.sets.get(&(owner.clone(), rtype))
+    }
+
+    /// The records of a name, by their types.
+    pub(crate) fn of<'a>(&'a self, owner: &Name) -> impl Iterator<Item = (Rtype, &'a Set)> + use<'a> {
+        let all = (owner.clone(), Rtype(0))..=(owner.clone(), Rtype(u16::MAX));
+        self.sets.range(all).map(|((_, rtype), set)| (*rtype, set))
     }
 
     /// All records, in canonical order.
@@ -232,8 +245,7 @@ impl Content {
             }
         }
         for owner in cnames {
-            let of_name = self.sets.range((owner.clone(), Rtype(0))..=(owner.clone(), Rtype(u16::MAX)));
-            let other = of_name.map(|((_, rtype), _)| *rtype);
+            let other = self.of(owner).map(|(rtype, _)| rtype);
             // What DNSSEC says of a name is said of an alias too: RFC 4034, section 4 and RFC 2535, section 2.3.5.
             if let Some(other) =
                 other.into_iter().find(|other| !matches!(*other, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC))
@@ -246,7 +258,7 @@ impl Content {
 }
 
 /// Whether names stand where an answer will look for them.
-fn fits(rtype: Rtype, data: &[u8]) -> bool {
+pub(crate) fn fits(rtype: Rtype, data: &[u8]) -> bool {
     match rtype {
         Rtype::A => data.len() == 4,
         Rtype::AAAA => data.len() == 16,

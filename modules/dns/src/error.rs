@@ -1,20 +1,22 @@
 //! What goes wrong outside of queries.
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::text;
+use crate::{holder::Holder, text};
 
 /// Why DNS cannot start, or cannot take a new config.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken, privileged, or not this machine's.
-    #[error("cannot listen on {address} ({over}): {source}{}", advice(source))]
+    #[error("cannot listen on {address} ({over}): {}", told(reason, holder.as_ref()))]
     Listen {
         /// The address.
         address: SocketAddr,
         /// UDP or TCP.
         over: &'static str,
-        /// The system's reason.
-        source: io::Error,
+        /// The system's reason, part of what is said.
+        reason: io::Error,
+        /// Who has it, if that can be told.
+        holder: Option<Holder>,
     },
     /// A socket that was open does not work any more.
     #[error("the socket on {address} does not work: {source}")]
@@ -52,6 +54,14 @@ pub enum Error {
     /// A file that the module keeps is not what it wrote.
     #[error("{path} is damaged ({reason}): move it away, and every zone begins with a new serial number", path = path.display())]
     Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What updates left is not what was written.
+    #[error("{path} is damaged ({reason}): put it back from a backup; or move it away, and what updates changed is forgotten", path = path.display())]
+    Unreadable {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -104,12 +114,16 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
 }
 
-/// What a person can do about it.
-fn advice(error: &io::Error) -> &'static str {
+/// Why an address cannot be listened on, and what a person can do about it.
+fn told(error: &io::Error, holder: Option<&Holder>) -> String {
     const ADVICE: [(io::ErrorKind, &str); 3] = [
         (io::ErrorKind::AddrInUse, " (another name server? see README, DNS)"),
         (io::ErrorKind::PermissionDenied, " (ports below 1024 need CAP_NET_BIND_SERVICE)"),
         (io::ErrorKind::AddrNotAvailable, " (not an address of this machine; set `dns.listen`)"),
     ];
-    ADVICE.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, advice)| advice)
+    if let Some(holder) = holder {
+        return format!("address in use by {holder}: {}; or set `dns.listen` to other addresses", holder.advice());
+    }
+    let advice = ADVICE.iter().find(|(kind, _)| *kind == error.kind()).map_or("", |(_, advice)| advice);
+    format!("{error}{advice}")
 }

@@ -13,6 +13,21 @@ use crate::{
     signing::Delegation,
 };
 
+/// What updates left of a name and type, in place of what config and zone files say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Updated {
+    /// The name.
+    pub owner: Name,
+    /// The type.
+    pub rtype: Rtype,
+    /// How many records; none were left if what config or zone file say was taken away.
+    pub records: usize,
+    /// The key of the last update.
+    pub key: Name,
+    /// When that was, in seconds since 1970.
+    pub time: u32,
+}
+
 /// The way to the zones. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle(pub(crate) Arc<Catalog>);
@@ -52,6 +67,20 @@ impl Handle {
     /// A zone as a zone file, one record a line, with what signing adds to it or without; none if it is not served.
     pub fn text(&self, zone: &Name, with_signatures: bool) -> Option<String> {
         self.0.text(zone, with_signatures)
+    }
+
+    /// What updates left of a zone, by names.
+    pub fn updated(&self, zone: &Name) -> Vec<Updated> {
+        self.0.updated(zone)
+    }
+
+    /// Forgets what updates left of a name of a zone, or of one type of it: what config and zone files say counts again. It does
+    /// when this returns. Returns the types that were forgotten.
+    ///
+    /// # Errors
+    /// The change cannot be kept.
+    pub fn forget(&self, zone: &Name, name: &Name, rtype: Option<Rtype>) -> Result<Vec<Rtype>, Error> {
+        self.0.forget(zone, name, rtype)
     }
 
     /// The zones that are served, with their records.

@@ -8,16 +8,18 @@
 //! - It is never a resolver: what is not in its zones is refused.
 //! - An answer over UDP has at most 1232 octets, and what does not fit says so.
 //! - The serial number of a zone grows with every change of it, over restarts and restores too.
+//! - What an update was told is done is on disk, and stays until another update or a person changes it.
 //! - Whoever forges addresses gets fewer octets out of it than it puts in.
 //!
 //! # How it works
 //! ```text
 //!   config, zone files, Handle --> catalog --> Zones, immutable, swapped whole
-//!                                                 |
+//!     updates --> queue --> update --^            |
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `response`, `parent`, `check`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial` and `text` are pure.
+//! `query`, `answer`, `reply`, `response`, `parent`, `check`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update`, `overlay` and
+//! `stun` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -29,6 +31,7 @@
 mod answer;
 mod ask;
 mod catalog;
+mod changes;
 mod check;
 mod checking;
 mod config;
@@ -39,17 +42,27 @@ mod denial;
 mod dnssec;
 mod doh;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod grant;
 mod handle;
 mod history;
+mod holder;
+mod inet6;
 mod interfaces;
+mod ledger;
 mod limit;
 mod listen;
 mod metrics;
 mod name;
 mod notify;
+mod outside;
+mod overlay;
 mod own;
 mod parent;
+mod ports;
 mod query;
+mod queue;
 mod reply;
 mod resolve;
 mod response;
@@ -59,12 +72,14 @@ mod secrets;
 mod serve;
 mod signing;
 mod state;
+mod stun;
 mod tcp;
 mod tell;
 mod text;
 mod transfer;
 mod tsig;
 mod udp;
+mod update;
 mod zone;
 
 use std::{
@@ -85,21 +100,24 @@ use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_rustls::TlsAcceptor;
 
 pub use check::{Finding, Verdict};
-pub use config::{Config, Entry, Key, Own};
+pub use config::{Config, Entry, Key, Own, SERVERS, Server, well_known};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{
     key::Ds,
     rollover::{Next, Refused},
 };
 pub use error::Error;
-pub use handle::Handle;
+pub use grant::{Changeable, Pattern, Update};
+pub use handle::{Handle, Updated};
+pub use holder::Holder;
 pub use name::{Name, NotAName};
 pub use notify::Notified;
+pub use ports::{Https, Offer, Ports};
 pub use resolve::Resolver;
 pub use rtype::Rtype;
 pub use signing::{Delegation, NotRolled};
@@ -108,21 +126,29 @@ pub use transfer::{Prefix, Secondary};
 pub use tsig::Algorithm;
 
 use answer::Identity;
-use catalog::Catalog;
+use catalog::{Catalog, Seen};
+use changes::Changes;
 use cookie::Cookies;
+use interfaces::Addresses;
 use listen::Listener;
+use outside::Outside;
 use serve::Shared;
 use signing::Signatures;
 
 /// How often it is looked whether zone files or the machine's addresses have changed.
 const LOOK: Duration = Duration::from_secs(2);
+/// How soon an address that could not be listened on is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// The name server.
 pub struct Dns {
-    config: Mutex<Config>,
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     listeners: watch::Sender<Listening>,
+    /// What zones and listeners were made from.
+    seen: Arc<Mutex<Seen>>,
+    outside: Outside,
+    https: Arc<dyn Https>,
     tls: TlsAcceptor,
     threads: usize,
 }
@@ -135,11 +161,11 @@ struct Listening {
 }
 
 impl Listening {
-    /// Those that `config` asks for, with those of `self` that it still names.
-    fn next(&self, config: &Config, threads: usize) -> Result<Self, Error> {
+    /// Those that are asked for, with those of `self` that it still names.
+    fn next(&self, Seen { config, addresses, .. }: &Seen, threads: usize) -> Result<Self, Error> {
         Ok(Self {
-            plain: listen::listeners(&interfaces::concrete(&config.listen)?, threads, &self.plain)?,
-            tls: listen::listeners(&interfaces::concrete(&config.tls)?, 0, &self.tls)?,
+            plain: listen::listeners(&config.plain(addresses), threads, &self.plain)?,
+            tls: listen::listeners(&config.over_tls(addresses), 0, &self.tls)?,
         })
     }
 
@@ -150,19 +176,18 @@ impl Listening {
 }
 
 impl Dns {
-    /// Reads the zones, and takes the addresses; `certificates` are for queries over TLS.
+    /// Reads the zones, and takes the addresses.
     ///
     /// # Errors
     /// A zone that is none, or an address that cannot be listened on.
-    pub fn bind(
-        config: &Config,
-        certificates: Arc<dyn ResolvesServerCert>,
-        registry: &Registry,
-    ) -> Result<Self, Error> {
+    pub fn bind(config: &Config, ports: Ports, registry: &Registry) -> Result<Self, Error> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let (zones, keys) = (catalog::read(config)?, secrets::read(config)?);
         let serials = state::Serials::open(&config.data)?;
-        let listeners = Listening::default().next(config, threads)?;
+        let ledger = ledger::Ledger::open(&config.data)?;
+        let outside = Outside::open(&config.data);
+        let seen = Seen::of(config, interfaces::addresses()?, &outside, &*ports.https);
+        let (zones, keys) = (catalog::read(&seen)?, secrets::read(config)?);
+        let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| Error::Thread(error.into()))?;
@@ -172,17 +197,20 @@ impl Dns {
             identity: ArcSwap::from_pointee(identity(config, keys, Cookies::new(secret))),
             resolvers: ArcSwap::from_pointee(config.resolvers.clone()),
             metrics: metrics::Metrics::register(registry)?,
+            updates: queue::Queue::new(),
             connections: Arc::default(),
             connected: AtomicU64::default(),
         });
-        let kept = (serials, Signatures::new(&config.data.join("keys")));
+        let kept = (serials, Signatures::new(&config.data.join("keys")), ledger);
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, zones, config.dnssec)?);
         Ok(Self {
-            config: Mutex::new(config.clone()),
             shared,
             catalog,
             listeners: watch::Sender::new(listeners),
-            tls: tls(certificates)?,
+            seen: Arc::new(Mutex::new(seen)),
+            outside,
+            https: ports.https,
+            tls: tls(ports.certificates)?,
             threads,
         })
     }
@@ -216,20 +244,23 @@ impl Module for Dns {
         tokio::select! {
             served = self.serve(&cx) => served,
             () = self.follow(&cx) => Ok(()),
+            () = self.outside.ask(&self.shared.metrics) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
             () = delegation::follow(&self.catalog, &self.shared) => Ok(()),
+            () = queue::work(&self.shared, &self.catalog) => Ok(()),
         }
     }
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
-        let (zones, keys) = (catalog::read(new)?, secrets::read(new)?);
-        let listeners = self.listeners.borrow().next(new, self.threads)?;
-        let (config, dnssec) = (new.clone(), new.dnssec);
+        let now = Seen::of(new, interfaces::addresses()?, &self.outside, &*self.https);
+        let (zones, keys) = (catalog::read(&now)?, secrets::read(new)?);
+        let listeners = self.listeners.borrow().next(&now, self.threads)?;
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
-            self.shared.identity.store(Arc::new(identity(&config, keys, cookies)));
-            self.shared.resolvers.store(Arc::new(config.resolvers.clone()));
-            *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            self.shared.identity.store(Arc::new(identity(&now.config, keys, cookies)));
+            self.shared.resolvers.store(Arc::new(now.config.resolvers.clone()));
+            let (mut seen, dnssec) = (self.seen(), now.config.dnssec);
+            *seen = now;
             self.listen(listeners);
             if let Err(error) = self.catalog.replace(zones, dnssec) {
                 tracing::error!(%error, "the zones stay as they were");
@@ -244,6 +275,9 @@ impl Dns {
         let mut changed = self.listeners.subscribe();
         loop {
             let listeners = changed.borrow_and_update().clone();
+            if listeners.plain.is_empty() && !self.seen().config.listen.is_empty() {
+                tracing::warn!("nobody is answered: this machine has no address for `dns.listen` yet");
+            }
             let mut threads = Threads::start(&listeners.plain, self.threads, &self.shared)?;
             let accepting = listeners.all().map(|(listener, is_tls)| {
                 let accepting = listener.tcp.try_clone().and_then(TcpListener::from_std);
@@ -264,43 +298,76 @@ impl Dns {
         }
     }
 
-    /// Reads zone files again when they change, and follows the addresses of the machine.
+    /// Reads zone files again when they change, and follows the addresses of the machine and what HTTPS offers.
     async fn follow(&self, cx: &Context) {
-        let mut seen = catalog::Seen::of(&self.config());
-        let (mut wrong, mut told): (Option<String>, Option<String>) = (None, None);
+        let mut changes = Changes::open();
+        let mut again = None;
+        let (mut wrong, mut is_told): (Option<String>, bool) = (None, false);
         loop {
-            sleep(LOOK).await;
-            let config = self.config();
-            let now = catalog::Seen::of(&config);
-            let is_same = now == seen;
-            seen = now;
-            let listeners = (!is_same).then(|| self.listeners.borrow().next(&config, self.threads));
-            let catalog = Arc::clone(&self.catalog);
-            // Files are read and zones are signed where nobody else waits.
-            let work = move || match is_same {
-                true => catalog.tick(),
-                false => catalog.replace(catalog::read(&config)?, config.dnssec),
-            };
-            let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
-            match followed.and_then(|()| listeners.transpose()) {
-                // Nothing new: what is wrong is wrong still.
-                Ok(None) => {}
-                Ok(Some(listeners)) => {
-                    self.listen(listeners);
-                    wrong = None;
-                }
-                Err(error) => wrong = Some(format!("{error}; what was served before is served still")),
+            match interfaces::addresses() {
+                Ok(addresses) => self.look(addresses, &mut again, &mut wrong).await,
+                Err(error) => wrong = Some(error.to_string()),
             }
             let health = wrong.clone().or_else(|| self.catalog.trouble());
-            if health != told {
-                health.as_ref().map_or_else(|| cx.ready(), |why| cx.degraded(why));
-                told = health;
+            match &health {
+                // Whoever began to listen meanwhile has said that all is well.
+                Some(why) => cx.degraded(why),
+                None if is_told => cx.ready(),
+                None => {}
+            }
+            is_told = health.is_some();
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = changes.next() => tracing::debug!("the kernel tells of another address"),
+                () = self.outside.learnt() => {}
+                () = self.https.changed() => {}
             }
         }
     }
 
-    fn config(&self) -> Config {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Follows what there is now; `again` says when an address that could not be listened on is tried again, `wrong`
+    /// what is wrong.
+    async fn look(&self, addresses: Addresses, again: &mut Option<Instant>, wrong: &mut Option<String>) {
+        let config = self.seen().config.clone();
+        self.outside.follow(&config, &addresses);
+        let now = Seen::of(&config, addresses, &self.outside, &*self.https);
+        let is_same = {
+            let mut seen = self.seen();
+            // A reload came between: the next look is at what it brought.
+            if seen.config != config {
+                return;
+            }
+            std::mem::replace(&mut *seen, now.clone()) == now
+        };
+        let is_due = again.is_some_and(|again| again <= Instant::now());
+        let listeners = (!is_same || is_due).then(|| self.listeners.borrow().next(&now, self.threads));
+        if let Some(listeners) = &listeners {
+            *again = listeners.is_err().then(|| Instant::now() + AGAIN);
+        }
+        let (catalog, seen) = (Arc::clone(&self.catalog), Arc::clone(&self.seen));
+        // Files are read and zones are signed where nobody else waits.
+        let work = move || {
+            if is_same {
+                return catalog.tick();
+            }
+            let zones = catalog::read(&now)?;
+            let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.config == now.config { catalog.replace(zones, now.config.dnssec) } else { Ok(()) }
+        };
+        let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
+        match followed.and_then(|()| listeners.transpose()) {
+            // Nothing new: what is wrong is wrong still.
+            Ok(None) => {}
+            Ok(Some(listeners)) => {
+                self.listen(listeners);
+                *wrong = None;
+            }
+            Err(error) => *wrong = Some(format!("{error}; what was served before is served still")),
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Listens at these addresses from now on.
@@ -325,6 +392,8 @@ fn tls(certificates: Arc<dyn ResolvesServerCert>) -> Result<TlsAcceptor, Error> 
 }
 
 fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity {
+    let origin = config.own.as_ref().and_then(|own| own.domain.parse().ok());
+    let grants = config.updates.iter().map(|update| grant::Grant::new(update, origin.as_ref())).collect();
     Identity {
         nsid: config.nsid.as_bytes().to_vec(),
         cookies,
@@ -332,6 +401,7 @@ fn identity(config: &Config, keys: Vec<tsig::Key>, cookies: Cookies) -> Identity
         transfer: config.transfer.clone(),
         keys,
         notify: config.notify.clone(),
+        grants: grant::Grants(grants),
     }
 }
 
@@ -386,62 +456,6 @@ impl Drop for Threads {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in running.drain(..) {
             thread.join().ok();
-        }
-    }
-}
-
-/// What fuzzers call.
-#[cfg(fuzzing)]
-pub mod fuzzing {
-    use std::{net::Ipv4Addr, sync::Arc};
-
-    use crate::{
-        answer::{Client, Identity, Transport, answer},
-        check::Referral,
-        name::Name,
-        parent,
-        reply::OPT,
-        response::Question,
-        rtype::Rtype,
-        text,
-        zone::{Zone, Zones},
-    };
-
-    /// Reads the answer of another name server to a question about `kube.test`: the flags and counts of its header, and what comes
-    /// after the question.
-    pub fn response(rtype: u8, input: &[u8]) {
-        let name = |text: &str| text.parse::<Name>().expect("a name");
-        let question = Question { name: name("kube.test"), rtype: Rtype(rtype.into()), is_recursive: false };
-        let Some((header, rest)) = input.split_first_chunk::<8>() else { return };
-        let mut message = question.write(7);
-        message.truncate(message.len() - OPT);
-        message[2..4].copy_from_slice(&header[..2]);
-        message[6..12].copy_from_slice(&header[2..]);
-        message.extend(rest);
-        let Some(response) = question.read(7, &message) else { return };
-        if let Ok(parent) = parent::read(&response, &question.name, &name("test")) {
-            assert!(response.is_authoritative && !response.is_truncated);
-            assert_eq!(parent.ds.is_empty(), response.data(&question.name, Rtype::DS).next().is_none());
-        }
-        Referral::read(&question.name, &response);
-    }
-
-    /// Zones that are asked.
-    pub struct Asked(Zones);
-
-    impl Asked {
-        /// The zone of a text; none if it is no zone.
-        pub fn new(zone: &[u8]) -> Option<Self> {
-            let content = text::read(zone, None).ok()?;
-            Some(Self(Zones::new(vec![Arc::new(Zone::new(&content, None))])))
-        }
-
-        /// The answer to a message.
-        pub fn answer(&self, message: &[u8], over_udp: bool) -> Option<Vec<u8>> {
-            let transport = if over_udp { Transport::Udp } else { Transport::Stream };
-            let client = Client { address: Ipv4Addr::LOCALHOST.into(), transport, now: 1 };
-            let mut out = Vec::new();
-            answer(&self.0, &Identity::default(), &client, message, &mut out).map(|_| out)
         }
     }
 }

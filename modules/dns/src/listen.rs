@@ -7,7 +7,7 @@ use std::{
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
-use crate::Error;
+use crate::{Error, holder::Holder};
 
 /// How many connections the system holds for us until we accept them.
 const BACKLOG: i32 = 1024;
@@ -36,7 +36,13 @@ impl Listener {
     }
 
     fn try_open(configured: SocketAddr, threads: usize) -> Result<Self, Error> {
-        let failed = |over| move |source| Error::Listen { address: configured, over, source };
+        let failed = |over| {
+            move |reason: io::Error| {
+                let is_taken = reason.kind() == io::ErrorKind::AddrInUse;
+                let holder = if is_taken { Holder::find(configured, over) } else { None };
+                Error::Listen { address: configured, over, reason, holder }
+            }
+        };
         let open_tcp = || {
             let tcp = tcp(configured)?;
             Ok((tcp.local_addr()?, tcp))

@@ -32,7 +32,7 @@ const TYPES: [(Rtype, &str); 12] = [
     (Rtype::ANY, "ANY"),
 ];
 /// What came of queries, as a label.
-const RCODES: [(Rcode, &str); 9] = [
+const RCODES: [(Rcode, &str); 12] = [
     (Rcode::NoError, "NOERROR"),
     (Rcode::FormErr, "FORMERR"),
     (Rcode::ServFail, "SERVFAIL"),
@@ -40,7 +40,10 @@ const RCODES: [(Rcode, &str); 9] = [
     (Rcode::NotImp, "NOTIMP"),
     (Rcode::Refused, "REFUSED"),
     (Rcode::YxDomain, "YXDOMAIN"),
+    (Rcode::YxRrset, "YXRRSET"),
+    (Rcode::NxRrset, "NXRRSET"),
     (Rcode::NotAuth, "NOTAUTH"),
+    (Rcode::NotZone, "NOTZONE"),
     (Rcode::BadVers, "BADVERS"),
 ];
 
@@ -54,6 +57,12 @@ pub(crate) struct Metrics {
     pub(crate) notifies: IntCounterVec,
     /// Parents of signed zones that were asked for DS records, by what came of it.
     pub(crate) parents: IntCounterVec,
+    /// Requests to update names, by what came of them.
+    pub(crate) updates: IntCounterVec,
+    /// RRsets that stand in place of what config and zone files say.
+    pub(crate) updated: IntGauge,
+    /// Rounds of questions which address others see, by what came of them.
+    pub(crate) stun: IntCounterVec,
     /// Datagrams and frames that got no answer.
     pub(crate) ignored: IntCounter,
     /// Answers that the system did not take.
@@ -92,6 +101,11 @@ impl Metrics {
         registry.register(Box::new(seconds.clone()))?;
         let connections = IntGauge::new("kube_dns_connections", "TCP connections that are open.")?;
         registry.register(Box::new(connections.clone()))?;
+        let updated = IntGauge::new(
+            "kube_dns_updated_rrsets",
+            "RRsets that updates left in place of what config and zone files say.",
+        )?;
+        registry.register(Box::new(updated.clone()))?;
         Ok(Self {
             queries: vec(
                 "kube_dns_queries_total",
@@ -119,6 +133,17 @@ impl Metrics {
                 "Parents of signed zones that were asked for DS records, by what came of it.",
                 &["result"],
             )?,
+            updates: vec(
+                "kube_dns_updates_total",
+                "Requests to update names (RFC 2136), by what came of them.",
+                &["result"],
+            )?,
+            updated,
+            stun: vec(
+                "kube_dns_stun_total",
+                "Rounds of questions which address others see, by what came of them.",
+                &["result"],
+            )?,
             ignored: one("kube_dns_ignored_total", "Messages that were not answered: no queries.")?,
             unsent: one("kube_dns_unsent_total", "Answers that the system did not take.")?,
             seconds,
@@ -132,6 +157,13 @@ impl Metrics {
             connections,
             displaced: one("kube_dns_displaced_total", "TCP connections that were closed because too many were open.")?,
         })
+    }
+
+    /// Counts the answer to an update, which is no query.
+    pub(crate) fn answered(&self, answered: Rcode) {
+        if let Some((_, rcode)) = RCODES.iter().find(|(rcode, _)| *rcode == answered) {
+            self.answers.with_label_values(&[rcode]).inc();
+        }
     }
 
     /// Shows which zones are served, and when the first signatures of those that are signed expire.

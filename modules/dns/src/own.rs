@@ -5,6 +5,7 @@ use crate::{
     config::{Entry, Own},
     content::{Content, Record},
     name::Name,
+    ports::Offer,
     rtype::Rtype,
     text::{self, Wrong},
 };
@@ -14,15 +15,20 @@ const TTL: u32 = 300;
 /// The names that a KUBE answers at, besides those of apps, which the wildcard has.
 const NAMES: [&str; 6] = ["@", "*", "sync", "edge", "kube", "ns1"];
 
-/// The records of the zone with those addresses; its serial number is 0. What `entries` say of a name and type goes before what follows from the
-/// config.
+/// The records of the zone with those addresses, where HTTPS is served in that way; its serial number is 0. What `entries` say of a
+/// name and type goes before what follows from the config.
 ///
 /// # Errors
 /// What is wrong with `entries`.
-pub(crate) fn content(own: &Own, addresses: &[IpAddr], entries: &[Entry]) -> Result<Content, Wrong> {
+pub(crate) fn content(
+    own: &Own,
+    addresses: &[IpAddr],
+    https: Option<&Offer>,
+    entries: &[Entry],
+) -> Result<Content, Wrong> {
     let apex: Name = own.domain.parse().map_err(|error: crate::NotAName| Wrong::Line(error.to_string()))?;
     let mut content = Content::new(apex.clone());
-    for record in text::records(written(own, addresses).as_bytes(), Some(&apex))? {
+    for record in text::records(written(own, addresses, https).as_bytes(), Some(&apex))? {
         content.add(record);
     }
     let mut wanted: Vec<Record> = Vec::new();
@@ -51,7 +57,7 @@ pub(crate) fn content(own: &Own, addresses: &[IpAddr], entries: &[Entry]) -> Res
 }
 
 /// What follows from the config, as a zone file.
-fn written(own: &Own, addresses: &[IpAddr]) -> String {
+fn written(own: &Own, addresses: &[IpAddr], https: Option<&Offer>) -> String {
     let mut lines = vec![
         format!("$TTL {TTL}"),
         // Refresh, retry and expire as RIPE-203 advises; the last is how long "there is no such name" is kept.
@@ -63,13 +69,23 @@ fn written(own: &Own, addresses: &[IpAddr]) -> String {
             let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
             lines.push(format!("{name} {rtype} {address}"));
         }
-        if let Some(port) = own.https.filter(|_| name != "ns1" && !addresses.is_empty()) {
-            // HTTP/2 beside HTTP/1.1, which goes without saying: RFC 9460, section 7.1.
-            let port = if port == 443 { String::new() } else { format!(" port={port}") };
-            lines.push(format!("{name} HTTPS 1 . alpn=h2{port}"));
+        if let Some(offer) = https.filter(|_| name != "ns1" && !addresses.is_empty()) {
+            lines.push(format!("{name} HTTPS 1 .{}", parameters(offer)));
         }
     }
     lines.join("\n")
+}
+
+/// How HTTPS is served: [RFC 9460, sections 7.1 and 7.2](https://www.rfc-editor.org/rfc/rfc9460#section-7.1).
+fn parameters(Offer { port, protocols }: &Offer) -> String {
+    // It goes without saying, unless it is said that it does not.
+    const DEFAULT: &str = "http/1.1";
+    let said: Vec<_> = protocols.iter().filter(|protocol| *protocol != DEFAULT).map(String::as_str).collect();
+    let alpn = if said.is_empty() { String::new() } else { format!(" alpn={}", said.join(",")) };
+    let is_default = said.is_empty() || protocols.iter().any(|protocol| protocol == DEFAULT);
+    let no_default = if is_default { "" } else { " no-default-alpn" };
+    let port = if *port == 443 { String::new() } else { format!(" port={port}") };
+    format!("{alpn}{no_default}{port}")
 }
 
 /// A mail address as a name: [RFC 1035, section 8](https://www.rfc-editor.org/rfc/rfc1035#section-8).
@@ -77,5 +93,21 @@ fn mailbox(own: &Own) -> String {
     match own.email.as_deref().and_then(|email| email.split_once('@')) {
         Some((user, host)) => format!("{}.{host}.", user.replace('.', r"\.")),
         None => "hostmaster".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_https_offers_is_told_as_clients_need_it() {
+        let of = |port, protocols: &[&str]| {
+            parameters(&Offer { port, protocols: protocols.iter().map(|protocol| (*protocol).to_owned()).collect() })
+        };
+        assert_eq!(of(443, &["h2", "http/1.1"]), " alpn=h2");
+        assert_eq!(of(8443, &["h3", "h2", "http/1.1"]), " alpn=h3,h2 port=8443");
+        assert_eq!(of(443, &["h2"]), " alpn=h2 no-default-alpn");
+        assert_eq!(of(443, &["http/1.1"]), "");
     }
 }

@@ -17,10 +17,18 @@ pub(crate) enum Rcode {
     NxDomain = 3,
     NotImp = 4,
     Refused = 5,
-    /// A new name would be too long: [RFC 6672, section 2.2](https://www.rfc-editor.org/rfc/rfc6672#section-2.2).
+    /// A new name would be too long: [RFC 6672, section 2.2](https://www.rfc-editor.org/rfc/rfc6672#section-2.2). To an update:
+    /// there is a name that must not be, [RFC 2136, section 2.2](https://www.rfc-editor.org/rfc/rfc2136#section-2.2).
     YxDomain = 6,
+    /// There is an RRset that must not be: the same.
+    YxRrset = 7,
+    /// There is no RRset that must be: the same.
+    NxRrset = 8,
     /// A signed request is not from one who has a key: [RFC 8945, section 5.2](https://www.rfc-editor.org/rfc/rfc8945#section-5.2).
+    /// To an update: the zone is not here.
     NotAuth = 9,
+    /// A name is not in the zone that is to be updated: RFC 2136, section 2.2.
+    NotZone = 10,
     BadVers = 16,
 }
 

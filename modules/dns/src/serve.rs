@@ -7,7 +7,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use crate::{answer::Identity, metrics::Metrics, resolve::Resolver, tcp::Connections, zone::Zones};
+use crate::{answer::Identity, metrics::Metrics, queue::Queue, resolve::Resolver, tcp::Connections, zone::Zones};
 
 pub(crate) struct Shared {
     pub(crate) zones: ArcSwap<Zones>,
@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     /// Who is asked for other zones; empty: those of the system.
     pub(crate) resolvers: ArcSwap<Vec<Resolver>>,
     pub(crate) metrics: Metrics,
+    /// Requests to update names.
+    pub(crate) updates: Queue,
     pub(crate) connections: Arc<Connections>,
     pub(crate) connected: AtomicU64,
 }

@@ -106,19 +106,20 @@ impl Serials {
             return Ok(());
         }
         let contents = Contents { version: VERSION, zones };
-        self.write(&contents).map_err(|source| Error::Write { path: self.path.clone(), source })?;
+        write(&self.path, &contents).map_err(|source| Error::Write { path: self.path.clone(), source })?;
         self.zones = contents.zones;
         Ok(())
     }
+}
 
-    fn write(&self, contents: &Contents) -> io::Result<()> {
-        let next = self.path.with_extension("next");
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(contents)?)?;
-        file.sync_all()?;
-        fs::rename(&next, &self.path)?;
-        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    }
+/// Writes a file whole or not at all; after a crash it is there as it was, or as it should be.
+pub(crate) fn write(path: &Path, contents: &impl Serialize) -> io::Result<()> {
+    let next = path.with_extension("next");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
+    file.write_all(&serde_json::to_vec_pretty(contents)?)?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Whether one serial number comes after another: [RFC 1982](https://www.rfc-editor.org/rfc/rfc1982).

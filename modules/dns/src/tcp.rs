@@ -13,16 +13,18 @@ use prometheus::IntGauge;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
+    sync::oneshot,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    answer::{Client, Transport, answer},
+    answer::{Client, Identity, Transport, answer},
     catalog::Catalog,
     metrics::{TCP, TLS, Tally},
     query::Query,
+    queue::{Answer, Queue, Taken},
     rtype::Rtype,
     serve::Shared,
     transfer::{self, Transfer},
@@ -154,6 +156,10 @@ impl Connection {
             let (zones, identity) = (shared.zones.load_full(), shared.identity.load_full());
             let now =
                 SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
+            if let Some(message) = update(shared, &identity, &query, now).await? {
+                send(&mut stream, message).await?;
+                continue;
+            }
             if let Ok(asked) = Query::read(&query)
                 && transfer::is_wanted(&asked)
                 // What is signed wrongly is answered as any such query.
@@ -185,6 +191,18 @@ impl Connection {
             tally.flush(&shared.metrics, &zones);
             out = send(&mut stream, out).await?;
         }
+    }
+}
+
+/// The answer to a request of one who may update names, once it is done; none if the message is another.
+async fn update(shared: &Shared, identity: &Identity, message: &[u8], now: u32) -> io::Result<Option<Vec<u8>>> {
+    let (done, answered) = oneshot::channel();
+    // Nobody waits for it any more when the connection is gone.
+    let later = || -> Option<Answer> { Some(Box::new(|message| drop(done.send(message)))) };
+    match Queue::take(shared, identity, message, now, later) {
+        Taken::No => Ok(None),
+        Taken::Full(message) => Ok(Some(message)),
+        Taken::Yes => answered.await.map(Some).map_err(io::Error::other),
     }
 }
 

@@ -32,7 +32,6 @@ fn config(folder: &Path) -> Config {
             domain: "kube.test".to_owned(),
             addresses: Some(vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()]),
             email: Some("a.b@kube.test".to_owned()),
-            https: Some(443),
         }),
         data: folder.join("dns"),
         rate_limit: 0,
@@ -40,12 +39,41 @@ fn config(folder: &Path) -> Config {
     }
 }
 
+/// Serves HTTPS as it is told.
+struct Web(watch::Sender<Option<Offer>>);
+
+impl Web {
+    fn new() -> Arc<Self> {
+        let offer = Offer { port: 443, protocols: vec!["h2".to_owned(), "http/1.1".to_owned()] };
+        Arc::new(Self(watch::Sender::new(Some(offer))))
+    }
+}
+
+impl Https for Web {
+    fn offer(&self) -> Option<Offer> {
+        self.0.borrow().clone()
+    }
+
+    fn changed(&self) -> futures_util::future::BoxFuture<'_, ()> {
+        let mut offers = self.0.subscribe();
+        Box::pin(async move { offers.changed().await.unwrap() })
+    }
+}
+
+fn ports() -> Ports {
+    Ports { certificates: Arc::new(Nobody), https: Web::new() }
+}
+
 async fn bind(config: &Config, registry: &Registry) -> Result<Dns, Error> {
-    Dns::bind(config, Arc::new(Nobody), registry)
+    Dns::bind(config, ports(), registry)
 }
 
 async fn serve(config: &Config) -> (Running<Config>, SocketAddr, Arc<Dns>) {
-    let dns = Arc::new(Dns::bind(config, Arc::new(Nobody), &Registry::new()).unwrap());
+    serve_with(config, ports()).await
+}
+
+async fn serve_with(config: &Config, ports: Ports) -> (Running<Config>, SocketAddr, Arc<Dns>) {
+    let dns = Arc::new(Dns::bind(config, ports, &Registry::new()).unwrap());
     let mut appliance = Appliance::new(config.clone(), Limits::default());
     appliance.add(Arc::clone(&dns), |config| config);
     let running = appliance.start();
@@ -103,6 +131,28 @@ async fn the_own_zone_has_addresses_servers_and_what_https_offers() {
 }
 
 #[tokio::test]
+async fn https_records_follow_what_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = Web::new();
+    let ports = Ports { certificates: Arc::new(Nobody), https: Arc::clone(&web) as _ };
+    let (running, address, dns) = serve_with(&config(folder.path()), ports).await;
+    let told = || dns.handle().text(&"kube.test".parse().unwrap(), false).unwrap();
+    assert!(told().contains("kube.test. 300 IN HTTPS 1 . alpn=h2\n"), "{}", told());
+    let before = serial(&dns);
+    web.0.send_replace(Some(Offer { port: 8443, protocols: vec!["h3".to_owned(), "http/1.1".to_owned()] }));
+    while !told().contains("sync.kube.test. 300 IN HTTPS 1 . alpn=h3 port=8443\n") {
+        tokio::task::yield_now().await;
+    }
+    assert!(serial(&dns) > before);
+    web.0.send_replace(None);
+    while answers(address, "kube.test", Rtype(65)).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!told().contains("HTTPS"), "{}", told());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn records_of_the_config_replace_what_follows_from_it() {
     let folder = tempfile::tempdir().unwrap();
     let entry = |name: &str, rtype: &str, value: &str| Entry {
@@ -118,7 +168,7 @@ async fn records_of_the_config_replace_what_follows_from_it() {
         entry("edge", "CNAME", "kube"),
     ];
     let with = |records| Config { records, ..config(folder.path()) };
-    let dns = Dns::bind(&with(records), Arc::new(Nobody), &Registry::new()).unwrap();
+    let dns = Dns::bind(&with(records), ports(), &Registry::new()).unwrap();
     let zone = &dns.handle().zones()[0];
     let set = |name: &str, rtype| zone.set(&name.parse().unwrap(), rtype).map_or(0, |set| set.data.len());
     assert_eq!(set("kube.test", Rtype::MX), 1);
@@ -131,7 +181,7 @@ async fn records_of_the_config_replace_what_follows_from_it() {
         (vec![entry("a.example.", "A", "192.0.2.3")], "a.example. A: the name is not in the zone kube.test."),
         (vec![entry("a", "A", "192.0.2.3\nb A 192.0.2.4")], "a A: line a record is one line"),
     ] {
-        let error = Dns::bind(&with(records), Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
+        let error = Dns::bind(&with(records), ports(), &Registry::new()).err().unwrap().to_string();
         assert!(error.contains(message), "{error}");
     }
 }
@@ -224,11 +274,11 @@ async fn a_signed_zone_keeps_its_key_and_stays_signed_until_its_parent_lets_go()
     assert_eq!(answers(address, "kube.test", Rtype::DNSKEY).await, 1);
     assert!(serial(&dns) > first, "its parent is asked to let go");
     running.stop().await;
-    let again = Dns::bind(&signed, Arc::new(Nobody), &Registry::new()).unwrap();
+    let again = Dns::bind(&signed, ports(), &Registry::new()).unwrap();
     assert_eq!(tag(&again), key);
     let damaged = folder.path().join("dns/keys/kube.test.json");
     fs::write(&damaged, "{}").unwrap();
-    let error = Dns::bind(&signed, Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
+    let error = Dns::bind(&signed, ports(), &Registry::new()).err().unwrap().to_string();
     assert!(error.contains("kube.test.json") && error.contains("bogus"), "{error}");
 }
 
@@ -242,7 +292,7 @@ async fn who_signs_with_a_key_of_the_config_gets_the_zone_from_any_address() {
     let config = Config { transfer, keys: [(name.clone(), key)].into(), ..config(folder.path()) };
     for secret in ["", "not base 64"] {
         fs::write(&secret_file, secret).unwrap();
-        let error = Dns::bind(&config, Arc::new(Nobody), &Registry::new()).err().unwrap().to_string();
+        let error = Dns::bind(&config, ports(), &Registry::new()).err().unwrap().to_string();
         assert!(error.contains("secret: not a secret in base 64"), "{error}");
     }
     fs::write(&secret_file, "c2VjcmV0\n").unwrap();
@@ -301,110 +351,5 @@ async fn secondaries_are_told_at_start_and_of_every_change() {
     running.stop().await;
 }
 
-/// A zone file with a zone, and one with the zone above it, which has these records besides.
-fn two_zones(folder: &Path, records: &str) -> Config {
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, format!("@ 60 SOA ns ops 1 1 1 1 1\n@ 60 NS ns\nns 60 A 192.0.2.1\n{text}")).unwrap();
-        path
-    };
-    let zones = vec![write("above.test.zone", records.to_owned()), write("sub.above.test.zone", String::new())];
-    Config { zones, own: None, dnssec: true, ..config(folder) }
-}
-
-/// Raises the clock of the keys of a zone: what had to wait until then need not wait.
-fn has_waited(folder: &Path, zone: &str) {
-    let file = folder.join("dns/keys").join(format!("{zone}.json"));
-    let mut keys: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    for key in keys["keys"].as_array_mut().unwrap() {
-        if let Some(published) = key["stage"].get_mut("published") {
-            published["until"] = 1.into();
-        }
-    }
-    fs::write(file, keys.to_string()).unwrap();
-}
-
-fn delegation(dns: &Dns, zone: &str) -> Delegation {
-    let zone: Name = zone.parse().unwrap();
-    dns.handle().delegations().into_iter().find(|delegation| delegation.zone == zone).unwrap()
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    while !condition() {
-        tokio::task::yield_now().await;
-    }
-}
-
-#[tokio::test]
-async fn the_zone_above_is_asked_where_it_is_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = two_zones(folder.path(), "sub 60 NS ns.sub\nns.sub 60 A 192.0.2.1\n");
-    drop(Dns::bind(&config, Arc::new(Nobody), &Registry::new()).unwrap());
-    has_waited(folder.path(), "sub.above.test");
-    let (running, _, dns) = serve(&config).await;
-    let asked = || delegation(&dns, "sub.above.test").asked.map(|(_, said)| said);
-    until(|| asked().is_some()).await;
-    assert_eq!(asked().unwrap(), "it has no DS record");
-    let Next::Ds(ds) = delegation(&dns, "sub.above.test").next else { panic!("{:?}", dns.handle().delegations()) };
-    let refused = dns.handle().roll(&"sub.above.test".parse().unwrap()).unwrap_err().to_string();
-    assert!(refused.contains("on its way already"), "{refused}");
-
-    // The DS record of another key is what nobody can validate.
-    let above = fs::read_to_string(&config.zones[0]).unwrap();
-    let other = format!("{} 13 2 {}", ds.key_tag ^ 1, ds.digest);
-    fs::write(&config.zones[0], format!("{above}sub 60 DS {other}\n")).unwrap();
-    let board = running.board().clone();
-    board.until_all(|health| matches!(health, kube_contract::Health::Degraded(_))).await;
-    let health = board.now()[0].health.to_string();
-    assert!(health.contains(&format!("(tag {}); replace it by {ds}", ds.key_tag ^ 1)), "{health}");
-
-    fs::write(&config.zones[0], format!("{above}sub 60 DS {} 13 2 {}\n", ds.key_tag, ds.digest)).unwrap();
-    board.until_all(|health| *health == kube_contract::Health::Ready).await;
-    until(|| delegation(&dns, "sub.above.test").next == Next::Nothing).await;
-    assert_eq!(asked().unwrap(), format!("its DS record names the key with the tag {}", ds.key_tag));
-    assert_eq!(dns.shared.metrics.parents.with_label_values(&["private"]).get(), 1, "that of the zone above");
-
-    dns.handle().roll(&"sub.above.test".parse().unwrap()).unwrap();
-    let keys = |dns: &Dns| {
-        let zones = dns.handle().zones();
-        zones[1].set(zones[1].apex(), Rtype::DNSKEY).unwrap().data.len()
-    };
-    assert_eq!(keys(&dns), 2);
-    assert!(matches!(delegation(&dns, "sub.above.test").next, Next::Time(_)));
-    for (zone, reason) in
-        [("sub.above.test", "on its way"), ("above.test", "on its way"), ("other.test", "there is no zone")]
-    {
-        let refused = dns.handle().roll(&zone.parse().unwrap()).unwrap_err().to_string();
-        assert!(refused.contains(reason), "{zone}: {refused}");
-    }
-    running.stop().await;
-    let again = Dns::bind(&config, Arc::new(Nobody), &Registry::new()).unwrap();
-    assert_eq!(keys(&again), 2, "they are on disk");
-}
-
-#[tokio::test]
-async fn signing_ends_when_the_zone_above_has_let_go() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = two_zones(folder.path(), "sub 60 NS ns.sub\nns.sub 60 A 192.0.2.1\n");
-    let (mut running, address, dns) = serve(&config).await;
-    assert!(running.reload(Config { dnssec: false, ..config.clone() }).is_ok());
-    let is_over_at = || match delegation(&dns, "sub.above.test").next {
-        Next::Time(until) => Some(until),
-        Next::Nothing | Next::Ds(_) | Next::NoDs => None,
-    };
-    until(|| is_over_at().is_some()).await;
-    assert_eq!(answers(address, "sub.above.test", Rtype::DNSKEY).await, 1);
-    running.stop().await;
-    let file = folder.path().join("dns/keys/sub.above.test.json");
-    let text = fs::read_to_string(&file).unwrap();
-    let over = serde_json::from_str::<serde_json::Value>(&text).unwrap()["withdrawal"]["until"].to_string();
-    fs::write(&file, text.replace(&over, "1")).unwrap();
-    let (running, address, dns) = serve(&Config { dnssec: false, ..config }).await;
-    let is_signed = || dns.handle().delegations().iter().any(|of| of.zone == "sub.above.test".parse().unwrap());
-    until(|| !is_signed()).await;
-    assert_eq!(answers(address, "sub.above.test", Rtype::DNSKEY).await, 0);
-    assert!(answers(address, "ns.sub.above.test", Rtype::A).await == 1);
-    let refused = dns.handle().roll(&"sub.above.test".parse().unwrap()).unwrap_err().to_string();
-    assert!(refused.contains("set `dnssec = true`"), "{refused}");
-    running.stop().await;
-}
+mod parents;
+mod updates;

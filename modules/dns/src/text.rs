@@ -1,4 +1,8 @@
 //! Pure: zones as people write them: [RFC 1035, section 5](https://www.rfc-editor.org/rfc/rfc1035#section-5), without `$INCLUDE`.
+mod kinds;
+mod loc;
+mod words;
+
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -72,7 +76,8 @@ pub(crate) fn records(text: &[u8], origin: Option<&Name>) -> Result<Vec<Record>,
     if let Some(line) = left_open(text) {
         return Err(Wrong::Line(format!("{line}: a parenthesis or a quotation mark is opened here and not closed")));
     }
-    let mut file = Zonefile::from(text);
+    let text = words::understood(text, origin)?;
+    let mut file = Zonefile::from(&*text);
     // The last line may lack its end.
     file.extend_from_slice(b"\n");
     file.set_default_class(Class::IN);
@@ -125,9 +130,9 @@ fn located(message: &str) -> String {
         let (column, reason) = rest.split_once(": ")?;
         // The last word of a line ends where the next line begins.
         let line = line.parse::<usize>().ok()? - usize::from(column == "1");
-        // Types that the parser does not know, LOC say, can be written all the same.
+        // Types that the parser does not know, NSAP say, can be written all the same.
         let hint = match reason.contains("unknown record type") {
-            true => r": write it as RFC 3597 has it, `TYPE29 \# <octets> <hexadecimal>`",
+            true => r": write it as RFC 3597 has it, `TYPE22 \# <octets> <hexadecimal>`",
             false => "",
         };
         Some(format!("{line}: {reason}{hint}"))
@@ -149,8 +154,14 @@ pub(crate) fn write(content: &Content, signed: Option<&Signed>) -> String {
 
 /// Record data as its type has it in text; none if it would not be read as the same.
 fn presented(rtype: Rtype, data: &[u8]) -> Option<String> {
-    let read = ZoneRecordData::parse_rdata(iana::Rtype::from_int(rtype.0), &mut Parser::from_ref(data)).ok()??;
-    let mut text = read.display_zonefile(DisplayKind::Simple).to_string();
+    let mut text = match kinds::write(rtype, data) {
+        Some(text) => text,
+        None => {
+            let rtype = iana::Rtype::from_int(rtype.0);
+            let read = ZoneRecordData::parse_rdata(rtype, &mut Parser::from_ref(data)).ok()??;
+            read.display_zonefile(DisplayKind::Simple).to_string()
+        }
+    };
     if rtype == Rtype::RRSIG {
         text = dated(&text)?;
     }
@@ -190,15 +201,61 @@ mod tests {
             ("a 60 TXT \"b\nc", "line 4: a parenthesis or a quotation mark is opened here"),
             ("$INCLUDE other.zone", "$INCLUDE is not supported: put the records of other.zone into this file"),
             ("a 60 CH A 192.0.2.1", "line 4: "),
-            ("a 60 LOC 1 N 1 E 0m", "line 4: "),
+            ("a 60 NSAP 0x47.0005.80.005a00", "line 4: "),
+            (
+                "a 60 LOC 1 N 1 E",
+                "line 4: the altitude is missing, like \"-24m\"; LOC is like `52 22 23 N 4 53 32 E -2m`",
+            ),
+            ("a 60 TXT (\n\n)\nb 60 AFSDB 1 b\nb 60 URI 1 1 \"a", "line 8: a parenthesis or a quotation mark"),
+            ("a 60 TXT ( a\n\n)\nb 60 AFSDB 1", "line 7: too short; AFSDB is like"),
             ("a.example. 60 A 192.0.2.1", "a.example. A: the name is not in the zone kube.test."),
             ("a 60 CNAME b\na 60 A 192.0.2.1", "a.kube.test.: a name with a CNAME has no other records"),
         ] {
             let wrong = read(format!("{zone}{line}").as_bytes(), None).unwrap_err().to_string();
             assert!(wrong.starts_with(message), "{line}: {wrong}");
         }
-        let wrong = read(format!("{zone}a 60 LOC 1 N 1 E 0m").as_bytes(), None).unwrap_err().to_string();
-        assert!(wrong.contains(r"`TYPE29 \# <octets> <hexadecimal>`"), "{wrong}");
+        let wrong = read(format!("{zone}a 60 NSAP 0x47").as_bytes(), None).unwrap_err().to_string();
+        assert!(wrong.contains(r"`TYPE22 \# <octets> <hexadecimal>`"), "{wrong}");
         assert_eq!(read(b"", None), Err(Wrong::NoSoa));
+    }
+
+    #[test]
+    fn types_that_the_parser_does_not_know_are_written_as_they_are_read() {
+        const RECORDS: [&str; 12] = [
+            r"AFSDB 1 afs.kube.test.",
+            r"CERT 3 0 0 mQENBF8=",
+            r"DHCID AAIBY2/AuCccgoJbsaxcQc9TUapptP69lOjxfNuVAA2kjEA=",
+            r"EUI48 00-00-5e-00-53-2a",
+            r"EUI64 00-00-5e-ef-10-00-00-2a",
+            r"KX 10 kx.kube.test.",
+            r"LOC 52 22 23.000 N 4 53 32.000 E -2.00m 0.00m 10000.00m 10.00m",
+            r"RT 10 relay.kube.test.",
+            r"SMIMEA 3 1 1 d2abde240d7cd3ee",
+            "SPF \"v=spf1 \\\"-all\\\"\" \"\\195\\169\"",
+            "URI 10 1 \"https://kube.test/?a=\\\\;\"",
+            // Nothing that words could say.
+            r"LOC \# 2 01 00",
+        ];
+        let zone = "kube.test. 60 IN SOA ns.kube.test. ops.kube.test. 1 1 1 1 1\nkube.test. 60 IN NS ns.kube.test.\n";
+        let text = RECORDS.iter().fold(zone.to_owned(), |text, record| text + "a.kube.test. 60 IN " + record + "\n");
+        let content = read(text.as_bytes(), None).unwrap();
+        let written = write(&content, None);
+        for record in RECORDS {
+            assert!(written.contains(&format!("a.kube.test. 60 IN {record}\n")), "{record}: {written}");
+        }
+        assert_eq!(read(written.as_bytes(), None), Ok(content));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_data_is_read_as_it_was_written(rtype: u8, data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40)) {
+            let owner: Name = "kube.test.".parse().unwrap();
+            let rtype = Rtype(if rtype == 0 { 256 } else { rtype.into() });
+            let data = data.into_boxed_slice();
+            if let Some(text) = presented(rtype, &data) {
+                let again = records(format!("kube.test. 0 IN {rtype} {text}").as_bytes(), None);
+                proptest::prop_assert_eq!(again, Ok(vec![Record { owner, rtype, ttl: 0, data }]));
+            }
+        }
     }
 }

@@ -242,6 +242,11 @@ impl<'k> Signer<'k> {
         &self.key.name
     }
 
+    /// The MAC of the request, as long as nothing is signed: no other has it.
+    pub(crate) fn request(&self) -> &[u8] {
+        &self.previous
+    }
+
     /// Octets that a signature takes.
     pub(crate) fn len(&self) -> usize {
         self.key.len()

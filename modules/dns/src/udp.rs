@@ -2,7 +2,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem,
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -19,6 +19,7 @@ use crate::{
     limit::{Limiter, Verdict},
     listen::Listener,
     metrics::{Tally, UDP},
+    queue::{Answer, Queue, Taken},
     serve::Shared,
 };
 
@@ -145,6 +146,16 @@ impl<'a> State<'a> {
             let Some(address) = from.as_ref().and_then(address) else { continue };
             let client = Client { address, transport: Transport::Udp, now };
             let out = &mut answers[self.to.len()];
+            let later = || later(socket, from.as_ref(), self.shared);
+            match Queue::take(self.shared, &identity, &query[..*length], now, later) {
+                Taken::No => {}
+                Taken::Yes => continue,
+                Taken::Full(answer) => {
+                    *out = answer;
+                    self.to.push(*from);
+                    continue;
+                }
+            }
             let Some(answered) = answer(&zones, &identity, &client, &query[..*length], out) else {
                 self.shared.metrics.ignored.inc();
                 continue;
@@ -202,6 +213,14 @@ impl<'a> State<'a> {
         (self.flushed, self.is_counting) = (Instant::now(), false);
         self.tally.flush(&self.shared.metrics, &self.shared.zones.load());
     }
+}
+
+/// What sends an answer to `to` later, from the same socket; none if there is nothing to send it with.
+fn later(socket: &UdpSocket, to: Option<&SockaddrStorage>, shared: &Shared) -> Option<Answer> {
+    let v4 = || to?.as_sockaddr_in().map(|address| SocketAddr::V4(SocketAddrV4::from(*address)));
+    let v6 = || to?.as_sockaddr_in6().map(|address| SocketAddr::V6(SocketAddrV6::from(*address)));
+    let (to, socket, unsent) = (v4().or_else(v6)?, socket.try_clone().ok()?, shared.metrics.unsent.clone());
+    Some(Box::new(move |answer| unsent.inc_by(socket.send_to(&answer, to).is_err().into())))
 }
 
 fn address(socket: &SockaddrStorage) -> Option<IpAddr> {

@@ -78,7 +78,7 @@ use door::Door;
 pub use error::Error;
 use listen::Listener;
 use metrics::Metrics;
-pub use ports::{Mount, Ports, Scheme};
+pub use ports::{Mount, Offer, Ports, Scheme};
 pub use route::serves;
 use server::Server;
 
@@ -89,6 +89,19 @@ pub struct Hosting {
     server: Arc<Server>,
     tls: Arc<rustls::ServerConfig>,
     door: Arc<Door>,
+    offers: watch::Sender<Option<Offer>>,
+}
+
+/// What is spoken over TLS, the best first.
+const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+
+/// What HTTPS offers where `config` is in force; the port is 0 where any will do.
+pub fn offer(config: &Config) -> Option<Offer> {
+    offer_at(&config.https)
+}
+
+fn offer_at(https: &[SocketAddr]) -> Option<Offer> {
+    https.first().map(|address| Offer { port: address.port(), protocols: &PROTOCOLS })
 }
 
 /// What is in force for new connections.
@@ -108,13 +121,16 @@ impl Hosting {
         check(config)?;
         let tls = tls(&ports)?;
         let listeners = listen::listeners(config, &[])?;
+        let (settings, offers) = (Settings::new(config, &listeners), ports.offers.clone());
+        settings.offer(&offers);
         let server = Server::new(config, ports, Arc::new(Metrics::new(registry)));
         Ok(Self {
-            settings: ArcSwap::from_pointee(Settings::new(config, &listeners)),
+            settings: ArcSwap::from_pointee(settings),
             listeners: watch::Sender::new(listeners),
             server: Arc::new(server),
             tls: Arc::new(tls),
             door: Arc::default(),
+            offers,
         })
     }
 
@@ -128,6 +144,16 @@ impl Settings {
     fn new(config: &Config, listeners: &[Arc<Listener>]) -> Self {
         let https = listeners.iter().filter(|listener| listener.scheme == Scheme::Https);
         Self { config: Arc::new(config.clone()), https: https.map(|listener| listener.address).collect() }
+    }
+
+    /// Tells what is served now.
+    fn offer(&self, offers: &watch::Sender<Option<Offer>>) {
+        let now = offer_at(&self.https);
+        offers.send_if_modified(|old| {
+            let is_new = *old != now;
+            *old = now;
+            is_new
+        });
     }
 
     /// The port of HTTPS that requests of a plain listener have to go to, if any.
@@ -150,7 +176,7 @@ fn tls(ports: &Ports) -> Result<rustls::ServerConfig, Error> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&ports.certificates));
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls.alpn_protocols = PROTOCOLS.map(|protocol| protocol.as_bytes().to_vec()).to_vec();
     tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     Ok(tls)
 }
@@ -174,6 +200,7 @@ impl Module for Hosting {
                 removed.removed.cancel();
             }
             self.server.contents.resize(&settings.config);
+            settings.offer(&self.offers);
             self.settings.store(settings);
             self.listeners.send_replace(listeners);
         }))

@@ -14,6 +14,17 @@ pub struct Ports {
     pub mounts: Vec<Mount>,
     /// The path at which pages sync on their own host: `/.well-known/kube/config` says so.
     pub sync: &'static str,
+    /// Where it is told what HTTPS offers, as long as this listens.
+    pub offers: watch::Sender<Option<Offer>>,
+}
+
+/// How HTTPS is served: what clients may be told before they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The port of the first listener.
+    pub port: u16,
+    /// The protocols by their ALPN names, the best first.
+    pub protocols: &'static [&'static str],
 }
 
 /// A router that hosting mounts and does not know.

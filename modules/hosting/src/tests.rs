@@ -117,7 +117,8 @@ impl World {
         let (sites, receiver) = watch::channel(live);
         let (certificates, root) = certificate();
         let registry = Registry::new();
-        let ports = Ports { sites: receiver, certificates, mounts, sync: "/.well-known/kube/sync" };
+        let offers = watch::Sender::default();
+        let ports = Ports { sites: receiver, certificates, mounts, sync: "/.well-known/kube/sync", offers };
         let hosting = Arc::new(Hosting::bind(&config, ports, &registry).unwrap());
         let mut appliance = Appliance::new(config, Limits { drain: PATIENCE, ..Limits::default() });
         appliance.add(Arc::clone(&hosting), |config| config);

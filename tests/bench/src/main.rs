@@ -249,5 +249,7 @@ const DNS: &str = "\
 `dnsperf` over UDP, 100 queries under way, with EDNS, one core for the server: NSD with one server process, Knot with one
 thread for UDP, KUBE as it is. The mix: of ten queries six for addresses of a host, one for a name that a wildcard makes up, one
 for none that there is, one for an alias, one for a name in another zone; the made up ones are all different. Samples of all kinds
-were asked and compared with what the zone says before and after every load, and the codes of all answers counted during it.
+were asked and compared with what the zone says before and after every load, and the codes of all answers counted during it. Signed:
+KUBE signs the zone (ECDSA P-256, NSEC3 without salt and further rounds), the others have what it signed, and every query asks for
+signatures and proofs.
 ";

@@ -215,7 +215,7 @@ fn names(rtype: Rtype) -> (usize, usize) {
     match rtype {
         Rtype::NS | Rtype::CNAME | Rtype::PTR | Rtype::DNAME | Rtype::NSEC => (0, 1),
         Rtype::SOA | Rtype::RP => (0, 2),
-        Rtype::MX | Rtype::AFSDB | Rtype::SVCB | Rtype::HTTPS => (2, 1),
+        Rtype::MX | Rtype::AFSDB | Rtype::RT | Rtype::KX | Rtype::SVCB | Rtype::HTTPS => (2, 1),
         Rtype::SRV => (6, 1),
         Rtype::RRSIG => (18, 1),
         _ => (0, 0),

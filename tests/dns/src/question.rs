@@ -25,7 +25,7 @@ pub struct Question {
 }
 
 /// Types that zones have, and that few zones have.
-const TYPES: [Rtype; 31] = [
+const TYPES: [Rtype; 40] = [
     Rtype::A,
     Rtype::AAAA,
     Rtype::NS,
@@ -53,6 +53,15 @@ const TYPES: [Rtype; 31] = [
     Rtype::SPF,
     Rtype::RP,
     Rtype::URI,
+    Rtype::LOC,
+    Rtype::AFSDB,
+    Rtype::RT,
+    Rtype::KX,
+    Rtype::CERT,
+    Rtype::DHCID,
+    Rtype::SMIMEA,
+    Rtype::EUI48,
+    Rtype::EUI64,
     Rtype::ANY,
     Rtype(65280),
     Rtype(65281),

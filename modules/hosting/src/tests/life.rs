@@ -5,7 +5,7 @@ use super::*;
 
 fn ports() -> Ports {
     let (_, sites) = watch::channel(Arc::default());
-    Ports { sites, certificates: certificate().0, mounts: Vec::new(), sync: "/sync" }
+    Ports { sites, certificates: certificate().0, mounts: Vec::new(), sync: "/sync", offers: watch::Sender::default() }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result, ensure};
 use kube_dns_compare::{
     asking::Asker,
-    message::Message,
+    message::{Message, Record},
     name::Name,
     question::Question,
     rtype::Rtype,
@@ -13,7 +13,10 @@ use kube_dns_compare::{
 use tempfile::TempDir;
 
 use super::Checked;
-use crate::{machine, servers::names::NameServer};
+use crate::{
+    machine,
+    servers::names::{NameServer, signed},
+};
 
 const APEX: &str = "bench.example";
 /// Hosts, aliases, wildcards, and other zones below: 2,000 names.
@@ -28,6 +31,7 @@ const SAMPLE: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Zone {
     right: Files,
+    signed: Files,
     wrong: Files,
     _folder: TempDir,
 }
@@ -58,23 +62,29 @@ impl Zone {
             Ok(Files { zones: vec![(Name::of(APEX), path)] })
         };
         let (right, wrong) = (write("right", text(address))?, write("wrong", text(|_| [192, 0, 2, 1]))?);
-        Ok(Self { right, wrong, _folder: folder })
+        let signed = signed(&right, folder.path()).context("cannot sign the zone")?;
+        Ok(Self { right, signed, wrong, _folder: folder })
     }
 
-    /// Starts a server on the zone.
-    pub(crate) fn start(&self, server: &NameServer) -> Result<Server> {
-        server.start(if server.is_wrong { &self.wrong } else { &self.right })
+    /// Starts a server on the zone, signed or not.
+    pub(crate) fn start(&self, server: &NameServer, is_signed: bool) -> Result<Server> {
+        let files = match (server.is_wrong, is_signed && !server.signs) {
+            (true, _) => &self.wrong,
+            (false, true) => &self.signed,
+            (false, false) => &self.right,
+        };
+        server.start(files, is_signed)
     }
 
-    /// Asks a server some queries of every kind, and compares what it says with what is in the zone.
-    pub(crate) fn check(&self, server: &Server) -> Result<Checked> {
+    /// Asks a server some queries of every kind, and compares what it says with what is in the zone, signed or not.
+    pub(crate) fn check(&self, server: &Server, is_signed: bool) -> Result<Checked> {
         let mut asker = Asker::new(server.address)?;
         for kind in [Kind::Host, Kind::Alias, Kind::Wildcard, Kind::Missing, Kind::Elsewhere] {
             for number in (0..SAMPLE).map(|number| 17 * number) {
                 let query = Query { kind, number };
-                let answer = asker.ask(&query.question())?;
+                let answer = asker.ask(&Question { wants_dnssec: is_signed, ..query.question() })?;
                 query
-                    .is_right(&answer)
+                    .is_right(&answer, is_signed)
                     .with_context(|| format!("{}: not what the zone says: {answer}", query.name()))?;
             }
         }
@@ -128,7 +138,7 @@ impl Query {
         Question { id: 1, name, rtype: Rtype::A, edns, wants_dnssec: false, wants_recursion: false, over_tcp: false }
     }
 
-    fn is_right(&self, answer: &Message) -> Result<()> {
+    fn is_right(&self, answer: &Message, is_signed: bool) -> Result<()> {
         let Self { kind, number } = *self;
         let (answers, rcode, authority, of) = match kind {
             Kind::Host => (1, 0, None, number % HOSTS),
@@ -137,9 +147,17 @@ impl Query {
             Kind::Missing => (0, 3, Some(Rtype::SOA), 0),
             Kind::Elsewhere => (0, 0, Some(Rtype::NS), number % CUTS),
         };
-        ensure!(answer.rcode == rcode && answer.answer.len() == answers, "code or count");
+        let count = |of: &[Record], rtype| of.iter().filter(|record| record.rtype == rtype).count();
+        let signatures = count(&answer.answer, Rtype::RRSIG);
+        ensure!(answer.rcode == rcode && answer.answer.len() == answers + signatures, "code or count");
+        ensure!(signatures == if is_signed { answers } else { 0 }, "signatures");
         ensure!(answer.is_authoritative() == (kind != Kind::Elsewhere), "AA");
-        ensure!(answer.authority.first().map(|record| record.rtype) == authority, "authority");
+        // What is made up, not there or not signed is proved to be so.
+        let (has_proof, needs_proof) =
+            (count(&answer.authority, Rtype::NSEC3) > 0, is_signed && !matches!(kind, Kind::Host | Kind::Alias));
+        ensure!(has_proof == needs_proof && (count(&answer.authority, Rtype::RRSIG) > 0) == needs_proof, "proof");
+        ensure!(has_proof || answer.authority.first().map(|record| record.rtype) == authority, "authority");
+        ensure!(authority.is_none_or(|rtype| count(&answer.authority, rtype) > 0), "authority");
         let section = if kind == Kind::Elsewhere { &answer.additional } else { &answer.answer };
         let has_address = section.iter().any(|record| record.rtype == Rtype::A && record.data == address(of));
         ensure!(kind == Kind::Missing || has_address, "address");

@@ -1,4 +1,6 @@
 //! Name servers, each with one thread or process that answers, on the core of the server.
+use std::path::Path;
+
 use anyhow::Result;
 use kube_dns_compare::servers::{self, Files, Server};
 
@@ -11,7 +13,10 @@ pub(crate) const KNOT: &str = "/usr/sbin/knotd";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NameServer {
     name: &'static str,
-    program: fn(&Files, &[&str]) -> Result<Server>,
+    /// Starts it with these files; or, if it signs them itself, signed.
+    program: fn(&Files, bool, &[&str]) -> Result<Server>,
+    /// Whether it signs a zone itself; another is given the signed one.
+    pub(crate) signs: bool,
     /// Whether its zone is another than it should be.
     pub(crate) is_wrong: bool,
 }
@@ -24,16 +29,31 @@ impl Named for NameServer {
 
 impl NameServer {
     /// Starts it, and waits until it has the zone.
-    pub(crate) fn start(&self, files: &Files) -> Result<Server> {
-        (self.program)(files, &["taskset", "-c", Core::Server.number()])
+    pub(crate) fn start(&self, files: &Files, is_signed: bool) -> Result<Server> {
+        (self.program)(files, is_signed, &["taskset", "-c", Core::Server.number()])
     }
 }
 
-pub(crate) const NSD_SERVER: NameServer = NameServer { name: "NSD", program: servers::nsd, is_wrong: false };
-pub(crate) const KNOT_SERVER: NameServer = NameServer { name: "Knot", program: servers::knot, is_wrong: false };
+/// Has KUBE sign zones, and writes them into `folder` as files that others load.
+pub(crate) fn signed(files: &Files, folder: &Path) -> Result<Files> {
+    let signer = servers::kube(kube::PROGRAM.as_ref(), files, &format!("{SIGNS}\ntransfer = [\"127.0.0.1\"]"), &[])?;
+    let zones: Vec<_> = files.zones.iter().map(|(name, _)| name.clone()).collect();
+    Files::transferred(signer.address, &zones, folder)
+}
+
+/// The option of a KUBE that signs.
+const SIGNS: &str = "dnssec = true";
+
+pub(crate) const NSD_SERVER: NameServer =
+    NameServer { name: "NSD", program: |files, _, wrap| servers::nsd(files, wrap), signs: false, is_wrong: false };
+pub(crate) const KNOT_SERVER: NameServer =
+    NameServer { name: "Knot", program: |files, _, wrap| servers::knot(files, wrap), signs: false, is_wrong: false };
 pub(crate) const KUBE_SERVER: NameServer = NameServer {
     name: "KUBE",
-    program: |files, wrap| servers::kube(kube::PROGRAM.as_ref(), files, "", wrap),
+    program: |files, is_signed, wrap| {
+        servers::kube(kube::PROGRAM.as_ref(), files, if is_signed { SIGNS } else { "" }, wrap)
+    },
+    signs: true,
     is_wrong: false,
 };
 /// A cheat: every name has the same address.

@@ -36,15 +36,18 @@ pub(crate) struct Queries {
     file: NamedTempFile,
     missing: usize,
     is_warm: bool,
+    /// Whether the zone is signed, and signatures are asked for.
+    is_signed: bool,
 }
 
 impl Queries {
-    /// A warm server and a cold one.
+    /// A warm server and a cold one, without signatures and with them.
     pub(crate) fn all(zone: &Rc<Zone>) -> Result<Vec<Self>> {
-        [true, false].into_iter().map(|is_warm| Self::write(zone, is_warm)).collect()
+        let all = [(true, false), (false, false), (true, true), (false, true)];
+        all.into_iter().map(|(is_warm, is_signed)| Self::write(zone, is_warm, is_signed)).collect()
     }
 
-    fn write(zone: &Rc<Zone>, is_warm: bool) -> Result<Self> {
+    fn write(zone: &Rc<Zone>, is_warm: bool, is_signed: bool) -> Result<Self> {
         let queries: Vec<_> = (0..QUERIES).map(|number| Query { kind: MIX[number % MIX.len()], number }).collect();
         // Of a cold server's names none is asked twice.
         let mut names: Vec<_> = queries.iter().map(Query::name).collect();
@@ -59,30 +62,37 @@ impl Queries {
         let mut file = NamedTempFile::new()?;
         file.write_all(text.as_bytes())?;
         let missing = names.iter().filter(|name| name.starts_with('m')).count();
-        Ok(Self { zone: Rc::clone(zone), file, missing, is_warm })
+        Ok(Self { zone: Rc::clone(zone), file, missing, is_warm, is_signed })
     }
 }
 
 impl Workload<NameServer> for Queries {
     fn row(&self) -> Row {
-        Row::new(if self.is_warm { "dns: a mix, warm" } else { "dns: every name once, cold" }, "query")
+        let work = match (self.is_warm, self.is_signed) {
+            (true, false) => "dns: a mix, warm",
+            (false, false) => "dns: every name once, cold",
+            (true, true) => "dns: signed, a mix, warm",
+            (false, true) => "dns: signed, every name once, cold",
+        };
+        Row::new(work, "query")
     }
 
     fn measure(&self, server: &NameServer) -> Result<Sample> {
-        let running = self.zone.start(server)?;
+        let running = self.zone.start(server, self.is_signed)?;
         let port = running.address.port().to_string();
         let load = |times: usize| -> Result<usize> { self.load(&port, times) };
         if self.is_warm {
-            self.zone.check(&running).context("before the load")?;
+            self.zone.check(&running, self.is_signed).context("before the load")?;
             load(1)?;
         }
         let before = Cpu::of(running.pid())?;
         let queries = load(if self.is_warm { TIMES } else { 1 })?;
         let cpu = Cpu::of(running.pid())?.since(&before)?;
         let memory = cpu::memory(running.pid())?;
-        let checked = self.zone.check(&running).context("after the load")?;
+        let checked = self.zone.check(&running, self.is_signed).context("after the load")?;
         let sample = Sample::new(Spent { cpu, load: 0.0 }, queries, checked);
-        Ok(if self.is_warm { sample.with_memory("dns: a mix", memory) } else { sample })
+        let after = if self.is_signed { "dns: signed, a mix" } else { "dns: a mix" };
+        Ok(if self.is_warm { sample.with_memory(after, memory) } else { sample })
     }
 }
 
@@ -91,7 +101,11 @@ impl Queries {
     fn load(&self, port: &str, times: usize) -> Result<usize> {
         let mut command = pinned(Core::Load, "dnsperf");
         command.args(["-s", "127.0.0.1", "-p", port, "-e", "-c", "10", "-q", "100", "-n", &times.to_string(), "-d"]);
-        let output = command.arg(self.file.path()).output().context("cannot run dnsperf")?;
+        let output = command
+            .arg(self.file.path())
+            .args(self.is_signed.then_some("-D"))
+            .output()
+            .context("cannot run dnsperf")?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let line = |name: &str| -> Result<&str> {
             said.lines().find_map(|line| line.trim().strip_prefix(name)).with_context(|| said.clone())

@@ -1,0 +1,84 @@
+//! What fuzzers call.
+use std::{net::Ipv4Addr, sync::Arc};
+
+use crate::{
+    answer::{Client, Identity, Transport, answer},
+    check::Referral,
+    content::Content,
+    name::Name,
+    overlay::Overlay,
+    parent,
+    query::Query,
+    reply::OPT,
+    response::Question,
+    rtype::Rtype,
+    stun, text,
+    update::{Asker, Update},
+    zone::{Zone, Zones},
+};
+
+/// The answer of a server that may see an address.
+pub fn stun(message: &[u8]) {
+    // Its own id: who guesses it need not be guessed at.
+    let id = message.get(8..20).and_then(|id| id.try_into().ok()).unwrap_or_default();
+    stun::read(message, &id);
+}
+
+/// Reads the answer of another name server to a question about `kube.test`: the flags and counts of its header, and what comes
+/// after the question.
+pub fn response(rtype: u8, input: &[u8]) {
+    let name = |text: &str| text.parse::<Name>().expect("a name");
+    let question = Question { name: name("kube.test"), rtype: Rtype(rtype.into()), is_recursive: false };
+    let Some((header, rest)) = input.split_first_chunk::<8>() else { return };
+    let mut message = question.write(7);
+    message.truncate(message.len() - OPT);
+    message[2..4].copy_from_slice(&header[..2]);
+    message[6..12].copy_from_slice(&header[2..]);
+    message.extend(rest);
+    let Some(response) = question.read(7, &message) else { return };
+    if let Ok(parent) = parent::read(&response, &question.name, &name("test")) {
+        assert!(response.is_authoritative && !response.is_truncated);
+        assert_eq!(parent.ds.is_empty(), response.data(&question.name, Rtype::DS).next().is_none());
+    }
+    Referral::read(&question.name, &response);
+}
+
+/// Zones that are asked.
+pub struct Asked(Zones);
+
+impl Asked {
+    /// The zone of a text; none if it is no zone.
+    pub fn new(zone: &[u8]) -> Option<Self> {
+        let content = text::read(zone, None).ok()?;
+        Some(Self(Zones::new(vec![Arc::new(Zone::new(&content, None))])))
+    }
+
+    /// The answer to a message.
+    pub fn answer(&self, message: &[u8], over_udp: bool) -> Option<Vec<u8>> {
+        let transport = if over_udp { Transport::Udp } else { Transport::Stream };
+        let client = Client { address: Ipv4Addr::LOCALHOST.into(), transport, now: 1 };
+        let mut out = Vec::new();
+        answer(&self.0, &Identity::default(), &client, message, &mut out).map(|_| out)
+    }
+}
+
+/// A zone that is updated by one who may change everything.
+pub struct Updated(Content);
+
+impl Updated {
+    /// The zone of a text; none if it is no zone.
+    pub fn new(zone: &[u8]) -> Option<Self> {
+        text::read(zone, None).ok().map(Self)
+    }
+
+    /// The zone after a message, whatever that wants first; none if it is no update, or changes nothing.
+    pub fn update(&self, message: &[u8]) -> Option<Content> {
+        let update = Update::read(message, &Query::read(message).ok()?).ok()?;
+        update.check(&self.0).ok();
+        let asker = Asker { key: self.0.apex(), now: 1 };
+        let left = update.apply(&self.0, &Overlay::default(), asker, |_, _| true).ok()?;
+        let mut content = self.0.clone();
+        left.apply(&mut content);
+        Some(content)
+    }
+}
