@@ -1,7 +1,9 @@
 //! `kube dns`: the zones of a running KUBE.
 use std::{io, path::Path};
 
-use admin::{Client, ForgetOrder, RecordStatus, SecondaryStatus, UpdatedStatus, ZoneStatus};
+use admin::{
+    CheckOrder, CheckStatus, Client, ForgetOrder, RecordStatus, SecondaryStatus, UpdatedStatus, Verdict, ZoneStatus,
+};
 use anyhow::Context as _;
 use clap::Subcommand;
 
@@ -43,6 +45,25 @@ pub(crate) enum Command {
         /// The zone [default: the domain of this KUBE]
         zone: Option<String>,
     },
+    /// Look at a zone as the rest of the world sees it, and say what to change, and where
+    Check {
+        /// The zone [default: the domain of this KUBE]
+        zone: Option<String>,
+        /// Who is asked for what others have: an address, with a port if it is not 53 [default: the resolvers of the machine]
+        #[arg(long, value_name = "ADDRESS")]
+        resolver: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Begin to replace the key that signs a zone, and say what comes next
+    Roll {
+        /// The zone [default: the domain of this KUBE]
+        zone: Option<String>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what to enter at the registrar so that the world trusts the signatures (DNSSEC)
     Ds {
         /// For programs
@@ -82,6 +103,19 @@ pub(crate) async fn execute(command: Command, socket: &Path) -> anyhow::Result<(
         }
         Command::Export { zone } => {
             client.copy(&format!("/v1/zones/{}/file", wanted(zone, &zones)?), &mut io::stdout()).await?;
+        }
+        Command::Roll { zone, json } => {
+            let zone: ZoneStatus = client.post(&format!("/v1/zones/{}/roll", wanted(zone, &zones)?)).await?;
+            terminal::say(if json { serde_json::to_string_pretty(&zone)? } else { rolled(&zone) });
+        }
+        Command::Check { zone, resolver, json } => {
+            let order = CheckOrder { resolver };
+            let path = format!("/v1/zones/{}/check", wanted(zone, &zones)?);
+            let found: Vec<CheckStatus> = client.create(&path, &order).await?;
+            terminal::say(if json { serde_json::to_string_pretty(&found)? } else { terminal::checked(&found) });
+            let wrong = found.iter().filter(|finding| finding.verdict == Verdict::Wrong).count();
+            anyhow::ensure!(wrong == 0, "{wrong} to put right");
+            anyhow::ensure!(found.iter().any(|finding| finding.verdict == Verdict::Ok), "nothing could be looked at");
         }
         Command::Ds { json } => ds(&zones, json)?,
     }
@@ -177,6 +211,19 @@ fn lines(records: &[RecordStatus]) -> String {
     terminal::columns(records.iter().map(row))
 }
 
+/// What comes after the beginning of a rollover.
+fn rolled(zone: &ZoneStatus) -> String {
+    let until = zone.signing.as_ref().and_then(|signing| signing.at);
+    let until = until.map(|at| format!(" until {}", minute(at.into()))).unwrap_or_default();
+    format!(
+        "{}: a new key signs beside the old one now. Next:\n  \
+         1  nothing to do{until}: caches have to forget what the old key alone has signed\n  \
+         2  then `kube dns ds` shows the new DS record, which replaces the old one at your registrar\n  \
+         3  nothing to do: once the zone above says it, and caches have forgotten the old one, the old key is removed",
+        zone.name
+    )
+}
+
 fn ds(zones: &[ZoneStatus], json: bool) -> anyhow::Result<()> {
     let signed: Vec<_> = zones.iter().filter(|zone| zone.signing.is_some()).collect();
     if json {
@@ -188,6 +235,9 @@ fn ds(zones: &[ZoneStatus], json: bool) -> anyhow::Result<()> {
         terminal::say(format!("{}: {}", zone.name, signing.next));
         if let Some(at) = signing.at {
             terminal::say(format!("  until      {}", minute(at.into())));
+        }
+        if let Some(parent) = &signing.parent {
+            terminal::say(format!("  zone above asked {}: {}", minute(parent.asked.into()), parent.said));
         }
         let Some(ds) = &signing.ds else { continue };
         terminal::say(format!(

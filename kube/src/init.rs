@@ -226,7 +226,7 @@ fn chores(config: &Config, file: &Path) -> Vec<String> {
         };
         left.extend(records.into_iter().map(|record| format!("at your DNS provider: {record}")));
         left.push(format!(
-            "or let KUBE be the name server: at the registrar, name server ns1.{domain} with these addresses as glue (README, DNS)"
+            "or let KUBE be the name server: at the registrar, name server ns1.{domain} with these addresses as glue; then `kube dns check` (README, DNS)"
         ));
         left.push("in the firewall: let TCP ports 80 and 443 in, and UDP and TCP port 53 for DNS".to_owned());
     }

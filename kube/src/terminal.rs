@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use admin::{PeerStatus, SpaceStatus, Status};
+use admin::{CheckStatus, PeerStatus, SpaceStatus, Status, Verdict};
 use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 
@@ -92,6 +92,19 @@ pub(crate) fn status(status: &Status) -> String {
     rows(&mut text, &status.urls.iter().map(|(name, url)| (name.clone(), url.clone())).collect::<Vec<_>>());
     text.truncate(text.trim_end().len());
     text
+}
+
+/// `kube dns check` for people.
+pub(crate) fn checked(found: &[CheckStatus]) -> String {
+    let line = |finding: &CheckStatus| {
+        let (style, word) = match finding.verdict {
+            Verdict::Ok => (GOOD, "ok"),
+            Verdict::Wrong => (BAD, "wrong"),
+            Verdict::Unknown => (ODD, "unknown"),
+        };
+        format!("{style}{word:<8}{style:#}{STRONG}{}{STRONG:#}: {}", finding.about, finding.says)
+    };
+    found.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// How to trust the local CA, for the tools that people use.

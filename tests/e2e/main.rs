@@ -8,12 +8,15 @@ mod client;
 mod curl;
 mod journal;
 mod kube;
+mod network;
 
 mod apps;
 mod boxes;
 mod disk;
 mod dns;
 mod dns_addresses;
+mod dns_check;
+mod dns_parent;
 mod dns_primaries;
 mod dns_secondaries;
 mod dnssec;

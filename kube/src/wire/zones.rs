@@ -1,12 +1,24 @@
 //! The zones, for the admin API.
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::task::spawn_blocking;
 
 /// Where zones are served.
-pub(super) struct Zones(pub(super) dns::Handle);
+pub(super) struct Zones {
+    pub(super) dns: dns::Handle,
+    /// Who is to make certificates, as CAA records call it; none if no public authority is.
+    pub(super) issuer: Option<String>,
+}
+
+/// What CAA records call the authority of a config: [its documentation](https://letsencrypt.org/docs/caa/).
+pub(super) fn issuer(tls: &tls::Config) -> Option<String> {
+    let is_known = tls.directory.as_ref().is_none_or(|url| String::from(url.clone()).contains("letsencrypt.org/"));
+    (tls.issuer == tls::Issuer::Acme && is_known).then(|| "letsencrypt.org".to_owned())
+}
 
 impl admin::Zones for Zones {
     fn list(&self) -> Vec<admin::ZoneStatus> {
-        let delegations = self.0.delegations();
-        let mut mirrored: Vec<_> = self.0.mirrored();
+        let delegations = self.dns.delegations();
+        let mut mirrored = self.dns.mirrored();
         let mut status = |zone: dns::Content| {
             let delegation = delegations.iter().find(|delegation| delegation.zone == *zone.apex());
             let place = mirrored.iter().position(|mirrored| mirrored.zone == *zone.apex());
@@ -18,7 +30,7 @@ impl admin::Zones for Zones {
                 secondary: place.map(|place| secondary(mirrored.remove(place))),
             }
         };
-        let mut zones: Vec<_> = self.0.zones().into_iter().map(&mut status).collect();
+        let mut zones: Vec<_> = self.dns.zones().into_iter().map(&mut status).collect();
         // Those that are not served have nothing to show but that.
         let away = |mirrored: dns::Mirrored| admin::ZoneStatus {
             name: mirrored.zone.to_string(),
@@ -32,7 +44,36 @@ impl admin::Zones for Zones {
     }
 
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {
-        self.0.text(&zone.parse().ok()?, with_signatures)
+        self.dns.text(&zone.parse().ok()?, with_signatures)
+    }
+
+    fn roll(&self, zone: String) -> BoxFuture<'_, Result<admin::ZoneStatus, admin::Refusal>> {
+        async move {
+            let name: dns::Name = zone.parse().map_err(|error: dns::NotAName| not_found(&error))?;
+            let (handle, apex) = (self.dns.clone(), name.clone());
+            // The key is written to disk, and the zone is signed with it.
+            let rolled = spawn_blocking(move || handle.roll(&apex)).await;
+            rolled.map_err(|fell| admin::Refusal::Failed(fell.to_string()))?.map_err(|error| refusal(&error))?;
+            let status = self.list().into_iter().find(|status| status.name == name.to_string());
+            status.ok_or_else(|| not_found(&dns::NotRolled::Unknown(name)))
+        }
+        .boxed()
+    }
+
+    fn check(
+        &self,
+        zone: String,
+        order: admin::CheckOrder,
+    ) -> BoxFuture<'_, Result<Vec<admin::CheckStatus>, admin::Refusal>> {
+        async move {
+            let name: dns::Name = zone.parse().map_err(|error: dns::NotAName| not_found(&error))?;
+            let resolver =
+                order.resolver.map(|text| text.parse()).transpose().map_err(admin::Refusal::Unprocessable)?;
+            let found = self.dns.check(&name, resolver, self.issuer.clone()).await;
+            let found = found.ok_or_else(|| not_found(&dns::NotRolled::Unknown(name)))?;
+            Ok(found.into_iter().map(checked).collect())
+        }
+        .boxed()
     }
 
     fn updated(&self, zone: &str) -> Vec<admin::UpdatedStatus> {
@@ -42,13 +83,13 @@ impl admin::Zones for Zones {
             records: updated.records as u64,
             last: admin::UpdateStatus { key: updated.key.into(), at: updated.time },
         };
-        zone.parse().map_or_else(|_| Vec::new(), |zone| self.0.updated(&zone).into_iter().map(status).collect())
+        zone.parse().map_or_else(|_| Vec::new(), |zone| self.dns.updated(&zone).into_iter().map(status).collect())
     }
 
     fn forget(&self, zone: &str, order: &admin::ForgetOrder) -> Result<Vec<String>, String> {
         let name = |text: &str| text.parse::<dns::Name>().map_err(|error| error.to_string());
         let rtype = order.rtype.as_deref().map(str::parse).transpose()?;
-        let forgotten = self.0.forget(&name(zone)?, &name(&order.name)?, rtype).map_err(|error| error.to_string())?;
+        let forgotten = self.dns.forget(&name(zone)?, &name(&order.name)?, rtype).map_err(|error| error.to_string())?;
         Ok(forgotten.iter().map(ToString::to_string).collect())
     }
 }
@@ -63,6 +104,31 @@ fn secondary(mirrored: dns::Mirrored) -> admin::SecondaryStatus {
         signed: mirrored.is_signed,
         trouble: mirrored.trouble,
     }
+}
+
+fn checked(finding: dns::Finding) -> admin::CheckStatus {
+    let verdict = match finding.verdict {
+        dns::Verdict::Ok => admin::Verdict::Ok,
+        dns::Verdict::Wrong => admin::Verdict::Wrong,
+        dns::Verdict::Unknown => admin::Verdict::Unknown,
+    };
+    admin::CheckStatus { about: finding.about, verdict, says: finding.says }
+}
+
+fn not_found(error: &impl ToString) -> admin::Refusal {
+    admin::Refusal::NotFound(error.to_string())
+}
+
+fn refusal(error: &dns::Error) -> admin::Refusal {
+    if let dns::Error::NotRolled(refused) = error {
+        return match refused {
+            dns::NotRolled::Unknown(_) => not_found(refused),
+            dns::NotRolled::Unsigned(_) | dns::NotRolled::Refused(_) => {
+                admin::Refusal::Unprocessable(refused.to_string())
+            }
+        };
+    }
+    admin::Refusal::Failed(error.to_string())
 }
 
 fn signing(delegation: &dns::Delegation) -> admin::SigningStatus {
@@ -80,5 +146,6 @@ fn signing(delegation: &dns::Delegation) -> admin::SigningStatus {
         dns::Next::Time(at) => Some(at),
         dns::Next::Nothing | dns::Next::Ds(_) | dns::Next::NoDs => None,
     };
-    admin::SigningStatus { ds, next: delegation.next.to_string(), at }
+    let parent = delegation.asked.clone().map(|(asked, said)| admin::ParentStatus { asked, said });
+    admin::SigningStatus { ds, next: delegation.next.to_string(), at, parent }
 }

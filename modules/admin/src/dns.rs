@@ -8,10 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use crate::routes::error;
+use crate::{documents::Refusal, routes::error};
 
 /// Whoever serves the zones implements it.
 pub trait Zones: Send + Sync + 'static {
@@ -21,6 +22,12 @@ pub trait Zones: Send + Sync + 'static {
     /// A zone as a zone file, one record a line, with what signing adds to it or without; `None` when there is no such zone.
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String>;
 
+    /// Begins to replace the key of a zone; how the zone is then.
+    fn roll(&self, zone: String) -> BoxFuture<'_, Result<ZoneStatus, Refusal>>;
+
+    /// Looks at a zone as the rest of the world sees it.
+    fn check(&self, zone: String, order: CheckOrder) -> BoxFuture<'_, Result<Vec<CheckStatus>, Refusal>>;
+
     /// What dynamic updates left of the names of a zone.
     fn updated(&self, zone: &str) -> Vec<UpdatedStatus>;
 
@@ -29,6 +36,37 @@ pub trait Zones: Send + Sync + 'static {
     /// # Errors
     /// Why not, for people.
     fn forget(&self, zone: &str, order: &ForgetOrder) -> Result<Vec<String>, String>;
+}
+
+/// How a zone is looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckOrder {
+    /// The resolver that is asked for what others have; none: that of the machine, or of the config.
+    #[serde(default)]
+    pub resolver: Option<String>,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// What it is about, in the words that registrars use.
+    pub about: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// What was seen; if it is wrong, also what to change, and where.
+    pub says: String,
+}
+
+/// Whether something is as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is.
+    Ok,
+    /// It is not.
+    Wrong,
+    /// That cannot be told from there, or now.
+    Unknown,
 }
 
 /// A zone that is served.
@@ -75,6 +113,18 @@ pub struct SigningStatus {
     pub next: String,
     /// When that is, in seconds since 1970 (UTC), if it is a matter of time.
     pub at: Option<u32>,
+    /// What the zone above says; none if it was not asked yet.
+    #[serde(default)]
+    pub parent: Option<ParentStatus>,
+}
+
+/// What the zone above a signed zone says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentStatus {
+    /// When it was asked, in seconds since 1970 (UTC).
+    pub asked: u32,
+    /// What it says, or why that is not known, in words.
+    pub said: String,
 }
 
 /// What a registrar asks for: the DS record, in parts and whole, or the key itself.
@@ -167,6 +217,8 @@ pub(crate) fn routes(zones: Served) -> Router {
         .route("/v1/zones", get(async |State(zones): State<Served>| Json(zones.list())))
         .route("/v1/zones/{zone}", get(records))
         .route("/v1/zones/{zone}/file", get(file))
+        .route("/v1/zones/{zone}/roll", post(roll))
+        .route("/v1/zones/{zone}/check", post(check))
         .route("/v1/zones/{zone}/updates", get(updates))
         .route("/v1/zones/{zone}/forget", post(forget))
         .with_state(zones)
@@ -214,6 +266,18 @@ async fn forget(
 
 async fn file(State(zones): State<Served>, Path(zone): Path<String>) -> Response {
     zones.text(&zone, true).map_or_else(|| unknown(&zone), IntoResponse::into_response)
+}
+
+async fn roll(State(zones): State<Served>, Path(zone): Path<String>) -> Result<Json<ZoneStatus>, Refusal> {
+    zones.roll(zone).await.map(Json)
+}
+
+async fn check(
+    State(zones): State<Served>,
+    Path(zone): Path<String>,
+    Json(order): Json<CheckOrder>,
+) -> Result<Json<Vec<CheckStatus>>, Refusal> {
+    zones.check(zone, order).await.map(Json)
 }
 
 fn unknown(zone: &str) -> Response {

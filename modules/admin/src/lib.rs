@@ -14,6 +14,8 @@
 //! | `GET /v1/zones` | every [`ZoneStatus`] |
 //! | `GET /v1/zones/{zone}` | every [`RecordStatus`] of the zone, without what signing adds |
 //! | `GET /v1/zones/{zone}/file` | the zone as a zone file, signatures included |
+//! | `POST /v1/zones/{zone}/roll` | the [`ZoneStatus`] with a new key beside the old one; 422 when there can be none now |
+//! | `POST /v1/zones/{zone}/check` with a [`CheckOrder`] | every [`CheckStatus`]: the zone as the world sees it |
 //! | `GET /v1/zones/{zone}/updates` | every [`UpdatedStatus`]: what dynamic updates left |
 //! | `POST /v1/zones/{zone}/forget` with a [`ForgetOrder`] | the types that were forgotten; 404 when there are none |
 //! | `GET /v1/documents` with a [`PageOrder`] as query | a [`Page`] |
@@ -74,7 +76,8 @@ use tokio::{
 pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
 pub use dns::{
-    DsStatus, ForgetOrder, RecordStatus, SecondaryStatus, SigningStatus, UpdateStatus, UpdatedStatus, ZoneStatus, Zones,
+    CheckOrder, CheckStatus, DsStatus, ForgetOrder, ParentStatus, RecordStatus, SecondaryStatus, SigningStatus,
+    UpdateStatus, UpdatedStatus, Verdict, ZoneStatus, Zones,
 };
 pub use documents::{
     At, ChangeStatus, DocumentName, DocumentStatus, Documents, Findings, HistoryPage, ImportOrder, Imported,

@@ -135,6 +135,19 @@ impl Zones for Puppet {
         (zone == "kube.test.").then(|| format!("kube.test. 60 IN TXT \"some words\"\n{more}"))
     }
 
+    fn roll(&self, zone: String) -> BoxFuture<'_, Result<ZoneStatus, Refusal>> {
+        async move {
+            let known = Zones::list(self).into_iter().find(|status| status.name == zone);
+            known.ok_or_else(|| Refusal::Unprocessable(format!("{zone} is not signed")))
+        }
+        .boxed()
+    }
+
+    fn check(&self, zone: String, order: CheckOrder) -> BoxFuture<'_, Result<Vec<CheckStatus>, Refusal>> {
+        let says = order.resolver.unwrap_or_default();
+        async move { Ok(vec![CheckStatus { about: zone, verdict: Verdict::Wrong, says }]) }.boxed()
+    }
+
     fn updated(&self, _: &str) -> Vec<UpdatedStatus> {
         let last = UpdateStatus { key: "laptop".to_owned(), at: 7 };
         let (name, rtype) = ("kube.test.".to_owned(), "TXT".to_owned());
@@ -395,6 +408,12 @@ async fn zones_are_listed_record_by_record_and_written_whole() {
     client.copy("/v1/zones/kube.test./file", &mut file).await.unwrap();
     assert_eq!(file.iter().filter(|octet| **octet == b'\n').count(), 2);
     let unknown = client.get::<Vec<RecordStatus>>("/v1/zones/other.").await.unwrap_err();
+    assert_eq!(client.post::<ZoneStatus>("/v1/zones/kube.test./roll").await.unwrap().serial, 7);
+    let refused = client.post::<ZoneStatus>("/v1/zones/other./roll").await.unwrap_err();
+    assert_eq!(refused.to_string(), "other. is not signed");
+    let order = CheckOrder { resolver: Some("192.0.2.53".to_owned()) };
+    let found: Vec<CheckStatus> = client.create("/v1/zones/kube.test./check", &order).await.unwrap();
+    assert_eq!((&*found[0].about, found[0].verdict, &*found[0].says), ("kube.test.", Verdict::Wrong, "192.0.2.53"));
     assert!(unknown.to_string().contains("there is no zone"), "{unknown}");
     running.stop().await;
 }

@@ -9,24 +9,31 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::rand::{GetRandomFlags, getrandom};
+
 use crate::{
     Error,
+    check::Expected,
     config::Config,
     content::{Content, Record, Set},
+    dnssec::rollover::Parent,
     grant::Grants,
     handle::Updated,
     history::History,
+    interfaces,
     interfaces::Addresses,
     ledger::{self, Ledger, Overlays},
     name::Name,
     outside::Outside,
     overlay::{Left, Overlay},
     own,
+    parent::{UNSEEN, Unclear},
     ports::{Https, Offer},
+    resolve::Resolver,
     rtype::Rtype,
     secondary::replica::Replica,
     serve::Shared,
-    signing::{Delegation, Signatures},
+    signing::{Delegation, NotRolled, Signatures},
     state::{Serials, Source},
     text,
     transfer::Transfer,
@@ -204,6 +211,81 @@ impl Catalog {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).signatures.delegations()
     }
 
+    /// The zones whose parents are to be asked now; those whose parents are served here are told at once.
+    pub(crate) fn to_ask(&self) -> Vec<Name> {
+        let (mut away, mut here) = (Vec::new(), Vec::new());
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for zone in kept.signatures.signed_zones() {
+            let is_time = kept.signatures.is_to_ask(zone, now());
+            match kept.parent_of(zone) {
+                Some(parent) if is_time || !kept.signatures.has_heard(zone, &parent) => {
+                    here.push((zone.clone(), parent))
+                }
+                None if is_time => away.push(zone.clone()),
+                Some(_) | None => {}
+            }
+        }
+        drop(kept);
+        for (zone, parent) in here {
+            if let Err(error) = self.hear(&zone, Ok(parent)) {
+                tracing::error!(%zone, %error, "what the parent says changes nothing");
+            }
+        }
+        away
+    }
+
+    /// Does what follows from what the parent of a zone says.
+    ///
+    /// # Errors
+    /// Serial numbers or keys cannot be kept; what was served is served still.
+    pub(crate) fn hear(&self, zone: &Name, said: Result<Parent, Unclear>) -> Result<(), Error> {
+        let label = said.as_ref().err().map_or("answered", Unclear::label);
+        self.shared.metrics.parents.with_label_values(&[label]).inc();
+        let mut spread = [0];
+        // Without randomness it is asked at the earliest moment.
+        getrandom(&mut spread, GetRandomFlags::empty()).ok();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.signatures.hear(zone, said, now(), spread[0]) { kept.change(&self.shared, |_| {}) } else { Ok(()) }
+    }
+
+    /// Begins to replace the key of a zone.
+    ///
+    /// # Errors
+    /// There can be no other key now, or it cannot be kept; what was served is served still.
+    pub(crate) fn roll(&self, zone: &Name) -> Result<(), Error> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if !kept.contents.iter().any(|content| content.apex() == zone) {
+            return Err(NotRolled::Unknown(zone.clone()).into());
+        }
+        kept.signatures.order(zone, now())?;
+        let served = kept.change(&self.shared, |_| {});
+        kept.signatures.countermand();
+        served
+    }
+
+    /// Who is asked for other zones; empty: those of the system.
+    pub(crate) fn resolvers(&self) -> Vec<Resolver> {
+        self.shared.resolvers.load().to_vec()
+    }
+
+    /// How the world should see a zone; none if it is not served.
+    pub(crate) fn expected(&self, zone: &Name, issuer: Option<String>) -> Option<Expected> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = kept.contents.iter().find(|content| content.apex() == zone)?.clone();
+        let keyset = kept.signatures.keyset(zone)?.clone();
+        Some(Expected {
+            content,
+            keyset,
+            issuer,
+            own: interfaces::addresses().map(|addresses| addresses.all).unwrap_or_default(),
+        })
+    }
+
+    /// What a person has to look at, in words.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).signatures.trouble()
+    }
+
     /// Says something of a name and type in place of what the zones do; an empty set says nothing any more. Returns whether
     /// there is a zone for the name.
     ///
@@ -336,6 +418,18 @@ impl Kept {
 }
 
 impl Kept {
+    /// What the parent of a zone says, if it is served here.
+    fn parent_of(&self, zone: &Name) -> Option<Parent> {
+        let above = |content: &&Content| content.apex() != zone && zone.is_in(content.apex().wire());
+        let parent = self.contents.iter().filter(above).max_by_key(|content| content.apex().wire().len())?;
+        // Between the two there may be a zone of somebody else.
+        let between = std::iter::successors(zone.above(), Name::above).take_while(|name| name != parent.apex());
+        let is_theirs = between.into_iter().any(|name| parent.set(&name, Rtype::NS).is_some());
+        let none = || Set { ttl: UNSEEN, data: Vec::new() };
+        let of_zone = parent.set(zone, Rtype::DS).cloned().unwrap_or_else(none);
+        (!is_theirs).then_some(Parent { ds: of_zone.data, ttl: of_zone.ttl })
+    }
+
     /// All records of a zone, with what signing adds to it, the SOA record first.
     fn records(&self, content: &Content) -> Vec<Record> {
         zone::records(content, self.signed(content.apex()))

@@ -13,6 +13,7 @@ use crate::{
     grant::Update,
     interfaces::{self, Addresses},
     notify::Notified,
+    resolve::Resolver,
     transfer::Secondary as Transferred,
     tsig::Algorithm,
 };
@@ -44,6 +45,8 @@ pub struct Config {
     pub updates: Vec<Update>,
     /// Whether zones are signed.
     pub dnssec: bool,
+    /// Who is asked for other zones, such as the parents of the signed ones; empty: those of the system.
+    pub resolvers: Vec<Resolver>,
     /// Whom to ask for the address that others see, where the zone says the addresses that are found and no interface has a
     /// public IPv4 one; at most [`SERVERS`].
     pub stun: Vec<Server>,
@@ -106,6 +109,7 @@ impl Default for Config {
             keys: BTreeMap::new(),
             updates: Vec::new(),
             dnssec: false,
+            resolvers: Vec::new(),
             stun: Vec::new(),
             nsid: String::new(),
             rate_limit: 200,

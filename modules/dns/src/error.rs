@@ -111,6 +111,9 @@ pub enum Error {
         /// Why not.
         source: hickory_proto::dnssec::DnsSecError,
     },
+    /// A key cannot be replaced.
+    #[error(transparent)]
+    NotRolled(#[from] crate::signing::NotRolled),
     /// A zone cannot be signed.
     #[error(transparent)]
     Sign(#[from] crate::dnssec::sign::Failed),

@@ -3,9 +3,13 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use crate::{
     answer::{Client, Identity, Transport, answer},
+    check::Referral,
     content::Content,
+    name::Name,
     overlay::Overlay,
+    parent,
     query::Query,
+    reply::OPT,
     response::Question,
     rtype::Rtype,
     secondary::{
@@ -22,6 +26,25 @@ pub fn stun(message: &[u8]) {
     // Its own id: who guesses it need not be guessed at.
     let id = message.get(8..20).and_then(|id| id.try_into().ok()).unwrap_or_default();
     stun::read(message, &id);
+}
+
+/// Reads the answer of another name server to a question about `kube.test`: the flags and counts of its header, and what comes
+/// after the question.
+pub fn response(rtype: u8, input: &[u8]) {
+    let name = |text: &str| text.parse::<Name>().expect("a name");
+    let question = Question { name: name("kube.test"), rtype: Rtype(rtype.into()), is_recursive: false };
+    let Some((header, rest)) = input.split_first_chunk::<8>() else { return };
+    let mut message = question.write(7);
+    message.truncate(message.len() - OPT);
+    message[2..4].copy_from_slice(&header[..2]);
+    message[6..12].copy_from_slice(&header[2..]);
+    message.extend(rest);
+    let Some(response) = question.read(7, &message) else { return };
+    if let Ok(parent) = parent::read(&response, &question.name, &name("test")) {
+        assert!(response.is_authoritative && !response.is_truncated);
+        assert_eq!(parent.ds.is_empty(), response.data(&question.name, Rtype::DS).next().is_none());
+    }
+    Referral::read(&question.name, &response);
 }
 
 /// Zones that are asked.

@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     Error,
     catalog::Catalog,
+    check::Finding,
+    checking,
     content::{Content, Set},
     name::Name,
+    resolve::Resolver,
     rtype::Rtype,
     secondary::{Mirrored, Secondaries},
     signing::Delegation,
@@ -45,6 +48,21 @@ impl Handle {
     /// What the parents of the signed zones are to be told.
     pub fn delegations(&self) -> Vec<Delegation> {
         self.0.delegations()
+    }
+
+    /// Begins to replace the key of a zone: the new one signs beside it when this returns.
+    ///
+    /// # Errors
+    /// There can be no other key now ([`Error::NotRolled`]), or it cannot be kept.
+    pub fn roll(&self, zone: &Name) -> Result<(), Error> {
+        self.0.roll(zone)
+    }
+
+    /// Looks at a zone as the rest of the world sees it; none if it is not served. What others have is asked of `resolver`, or of
+    /// those of the config; `issuer` is the authority that is to make certificates, as CAA records call it. It takes up to a minute.
+    pub async fn check(&self, zone: &Name, resolver: Option<Resolver>, issuer: Option<String>) -> Option<Vec<Finding>> {
+        let resolvers = resolver.map_or_else(|| self.0.resolvers(), |resolver| vec![resolver]);
+        checking::check(&self.0, zone, issuer, &resolvers).await
     }
 
     /// A zone as a zone file, one record a line, with what signing adds to it or without; none if it is not served.

@@ -20,22 +20,26 @@
 //!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
-//! `query`, `answer`, `reply`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`, `grant`, `update`, `overlay`,
-//! `stun`, `presigned` and most of `secondary` are pure.
+//! `query`, `answer`, `reply`, `response`, `parent`, `check`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`,
+//! `grant`, `update`, `overlay`, `stun`, `presigned` and most of `secondary` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
 //!
 //! # What it deliberately does not do
-//! It resolves nothing for others, and forwards nothing. It keeps no cache of answers: they are copied together from what was
+//! It resolves nothing for others, and forwards nothing; by way of resolvers it finds the parents of its signed zones, to ask them for DS
+//! records. It keeps no cache of answers: they are copied together from what was
 //! encoded when a zone was read, faster than the system takes to send them.
 mod answer;
 mod ask;
 mod catalog;
 mod changes;
+mod check;
+mod checking;
 mod config;
 mod content;
 mod cookie;
+mod delegation;
 mod denial;
 mod dnssec;
 mod doh;
@@ -57,11 +61,13 @@ mod notify;
 mod outside;
 mod overlay;
 mod own;
+mod parent;
 mod ports;
 mod presigned;
 mod query;
 mod queue;
 mod reply;
+mod resolve;
 mod response;
 mod rrset;
 mod rtype;
@@ -103,9 +109,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use check::{Finding, Verdict};
 pub use config::{Config, Entry, Key, Own, SERVERS, Secondary as Followed, Server, well_known};
 pub use content::{Content, Record, Set, Unfit};
-pub use dnssec::{key::Ds, rollover::Next};
+pub use dnssec::{
+    key::Ds,
+    rollover::{Next, Refused},
+};
 pub use error::Error;
 pub use grant::{Changeable, Pattern, Update};
 pub use handle::{Handle, Updated};
@@ -114,9 +124,10 @@ pub use name::{Name, NotAName};
 pub use notify::Notified;
 pub use ports::{Https, Offer, Ports};
 pub use presigned::Unservable;
+pub use resolve::Resolver;
 pub use rtype::Rtype;
 pub use secondary::Mirrored;
-pub use signing::Delegation;
+pub use signing::{Delegation, NotRolled};
 pub use text::Wrong;
 pub use transfer::{Prefix, Secondary};
 pub use tsig::Algorithm;
@@ -197,6 +208,7 @@ impl Dns {
             zones: ArcSwap::default(),
             changed: Notify::new(),
             identity: ArcSwap::from_pointee(identity(config, keys, followed.clone(), Cookies::new(secret))),
+            resolvers: ArcSwap::from_pointee(config.resolvers.clone()),
             metrics: metrics::Metrics::register(registry)?,
             updates: queue::Queue::new(),
             notices,
@@ -253,6 +265,7 @@ impl Module for Dns {
             () = self.follow(&cx) => Ok(()),
             () = self.outside.ask(&self.shared.metrics) => Ok(()),
             () = tell::tell(&self.shared) => Ok(()),
+            () = delegation::follow(&self.catalog, &self.shared) => Ok(()),
             () = queue::work(&self.shared, &self.catalog) => Ok(()),
             () = self.secondaries.run(&cx, &self.troubles) => Ok(()),
         }
@@ -267,6 +280,7 @@ impl Module for Dns {
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
             self.shared.identity.store(Arc::new(identity(&now.config, keys, followed, cookies)));
+            self.shared.resolvers.store(Arc::new(now.config.resolvers.clone()));
             let (mut seen, dnssec) = (self.seen(), now.config.dnssec);
             *seen = now;
             self.listen(listeners);
@@ -311,10 +325,16 @@ impl Dns {
     async fn follow(&self, cx: &Context) {
         let mut changes = Changes::open();
         let mut again = None;
+        let mut told = None;
         loop {
             match interfaces::addresses() {
                 Ok(addresses) => self.look(cx, addresses, &mut again).await,
                 Err(error) => self.troubles.set(cx, Part::Written, Some(error.to_string())),
+            }
+            let delegated = self.catalog.trouble();
+            if delegated != told {
+                self.troubles.set(cx, Part::Delegated, delegated.clone());
+                told = delegated;
             }
             tokio::select! {
                 () = sleep(LOOK) => {}

@@ -56,6 +56,8 @@ pub(crate) struct Metrics {
     pub(crate) transfers: IntCounterVec,
     /// Secondaries that were told of a change, by what came of it.
     pub(crate) notifies: IntCounterVec,
+    /// Parents of signed zones that were asked for DS records, by what came of it.
+    pub(crate) parents: IntCounterVec,
     /// Requests to update names, by what came of them.
     pub(crate) updates: IntCounterVec,
     /// RRsets that stand in place of what config and zone files say.
@@ -131,6 +133,11 @@ impl Metrics {
             notifies: vec(
                 "kube_dns_notifies_total",
                 "Secondaries that were told of a change, by what came of it.",
+                &["result"],
+            )?,
+            parents: vec(
+                "kube_dns_parents_asked_total",
+                "Parents of signed zones that were asked for DS records, by what came of it.",
                 &["result"],
             )?,
             updates: vec(

@@ -44,6 +44,11 @@ impl Name {
         (wire.len() <= LONGEST).then(|| Self(wire.into()))
     }
 
+    /// The name above this one; none of the root.
+    pub(crate) fn above(&self) -> Option<Self> {
+        parent(&self.0).map(|above| Self(above.into()))
+    }
+
     /// Whether this is `other`, or below it.
     pub(crate) fn is_in(&self, other: &[u8]) -> bool {
         suffixes(&self.0).any(|suffix| suffix == other)

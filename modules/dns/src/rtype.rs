@@ -30,6 +30,7 @@ impl Rtype {
     pub(crate) const IXFR: Self = Self(251);
     pub(crate) const AXFR: Self = Self(252);
     pub(crate) const ANY: Self = Self(255);
+    pub(crate) const CAA: Self = Self(257);
 
     /// Where the domain names begin in record data that may be compressed, and how many there are: the types of
     /// [RFC 3597, section 4](https://www.rfc-editor.org/rfc/rfc3597#section-4) that are still in use.

@@ -14,6 +14,7 @@ use crate::{
     answer::{Answered, Identity},
     metrics::Metrics,
     queue::Queue,
+    resolve::Resolver,
     secondary::heard::Notice,
     tcp::Connections,
     zone::Zones,
@@ -24,6 +25,8 @@ pub(crate) struct Shared {
     /// Told when the zones, or who is to hear of them, are others.
     pub(crate) changed: Notify,
     pub(crate) identity: ArcSwap<Identity>,
+    /// Who is asked for other zones; empty: those of the system.
+    pub(crate) resolvers: ArcSwap<Vec<Resolver>>,
     pub(crate) metrics: Metrics,
     /// Requests to update names.
     pub(crate) updates: Queue,

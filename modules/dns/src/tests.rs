@@ -351,4 +351,5 @@ async fn secondaries_are_told_at_start_and_of_every_change() {
     running.stop().await;
 }
 
+mod parents;
 mod updates;

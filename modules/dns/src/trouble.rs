@@ -11,7 +11,7 @@ pub(crate) struct Troubles(Mutex<Said>);
 struct Said {
     /// Whether queries are answered: before that, nothing is said.
     is_serving: bool,
-    of: [Option<String>; 2],
+    of: [Option<String>; 3],
 }
 
 /// A part of the module.
@@ -21,6 +21,8 @@ pub(crate) enum Part {
     Written,
     /// What others have.
     Secondary,
+    /// What the zones above say.
+    Delegated,
 }
 
 impl Troubles {

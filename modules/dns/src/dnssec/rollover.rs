@@ -137,7 +137,7 @@ impl fmt::Display for Next {
 
 /// Why there is no other key now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
+pub enum Refused {
     /// One thing at a time.
     #[error("a new key is on its way already: `kube dns ds` says what it waits for")]
     Rolling,
@@ -261,6 +261,15 @@ impl Keyset {
             (_, Some(until)) => Next::Time(until),
             (_, None) => Next::Nothing,
         }
+    }
+
+    /// When time alone takes a key further, in seconds since 1970.
+    pub(crate) fn due(&self) -> Option<u32> {
+        let published = self.keys.iter().filter_map(|csk| match csk.stage {
+            Stage::Published { until } => Some(until),
+            Stage::Ready | Stage::Active | Stage::Retired { .. } => None,
+        });
+        published.min()
     }
 
     /// Puts DNSKEY, CDS, CDNSKEY and NSEC3PARAM records at the apex of `content`, and takes away what only a signer adds.
