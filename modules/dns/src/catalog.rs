@@ -443,39 +443,49 @@ impl Kept {
         }
     }
 
+    /// What a zone holds: as it is written, with what updates left of it and other modules say of it.
+    fn content_of(&self, zone: &Written) -> Content {
+        let mut content = zone.content.clone();
+        let overlay = self.overlays.get(content.apex());
+        if let Some(overlay) = overlay {
+            overlay.apply(&mut content);
+        }
+        for ((owner, rtype), set) in &self.published {
+            // The longest zone that the name is in.
+            let is_nearer = |other: &Written| {
+                owner.is_in(other.content.apex().wire())
+                    && other.content.apex().wire().len() > content.apex().wire().len()
+            };
+            if owner.is_in(content.apex().wire()) && !self.written.iter().any(is_nearer) {
+                let mut set = set.clone();
+                // Both may be proving to an authority that the name is theirs.
+                if let Some(left) = overlay.and_then(|overlay| overlay.0.get(&(owner.clone(), *rtype))) {
+                    set.data.extend(left.set.data.iter().cloned());
+                }
+                content.put(owner.clone(), *rtype, set);
+            }
+        }
+        if zone.file.is_none() {
+            own::fill(&mut content);
+        }
+        content
+    }
+
     /// Serves what there is, of which `last` was written the last time.
     fn serve(&mut self, shared: &Shared, last: &[Written]) -> Result<(), Error> {
         let now = now();
         let (mut given, mut contents, mut zones) = (BTreeMap::new(), Vec::new(), Vec::new());
         let before: Vec<_> =
             self.contents.iter().map(|content| (content.apex().clone(), self.records(content))).collect();
+        let mut signings = Vec::new();
         for zone in &self.written {
-            let mut content = zone.content.clone();
-            let overlay = self.overlays.get(content.apex());
-            if let Some(overlay) = overlay {
-                overlay.apply(&mut content);
-            }
-            for ((owner, rtype), set) in &self.published {
-                // The longest zone that the name is in.
-                let is_nearer = |other: &Written| {
-                    owner.is_in(other.content.apex().wire())
-                        && other.content.apex().wire().len() > content.apex().wire().len()
-                };
-                if owner.is_in(content.apex().wire()) && !self.written.iter().any(is_nearer) {
-                    let mut set = set.clone();
-                    // Both may be proving to an authority that the name is theirs.
-                    if let Some(left) = overlay.and_then(|overlay| overlay.0.get(&(owner.clone(), *rtype))) {
-                        set.data.extend(left.set.data.iter().cloned());
-                    }
-                    content.put(owner.clone(), *rtype, set);
-                }
-            }
+            let mut content = self.content_of(zone);
             let is_signed = self.signatures.prepare(&mut content, self.dnssec, now)?;
             let grows = is_signed && !self.signatures.are_fresh(content.apex(), now);
             let source = if zone.file.is_some() { Source::File } else { Source::Clock(now) };
             let (serial, forgotten) = self.serials.next(&content, source, grows);
             // What was updated or published is not for the author of the file to number.
-            let is_news = overlay.is_none_or(|overlay| overlay.0.is_empty())
+            let is_news = self.overlays.get(content.apex()).is_none_or(|overlay| overlay.0.is_empty())
                 && !last.iter().any(|last| last.content == zone.content);
             if let Some(file) = zone.file.as_ref().filter(|_| forgotten && is_news) {
                 let (file, serial) = (file.display(), serial.serial);
@@ -483,14 +493,16 @@ impl Kept {
             }
             content.renumber(serial.serial);
             given.insert(content.apex().to_string(), serial);
-            let signed = if is_signed { Some(&self.signatures.sign(&content, now)?.signed) } else { None };
-            zones.push(Arc::new(Zone::new(&content, signed)));
+            let signing = if is_signed { Some(self.signatures.sign(&content, now)?) } else { None };
+            zones.push(Arc::new(Zone::new(&content, signing.as_ref().map(|signing| &signing.signed))));
+            signings.extend(signing);
             contents.push(content);
         }
         // No answer is given with a serial number that might be given again.
         self.serials.keep(given)?;
         // And none with what could be gone after a crash. It is last, so that what fails leaves no trace.
         self.ledger.keep(&self.overlays)?;
+        self.signatures.adopt(signings);
         self.signatures.retain(|zone| contents.iter().any(|content| content.apex() == zone));
         let here =
             self.mirrored.iter().filter_map(|(zone, replica)| Some((zone.clone(), Arc::clone(replica.as_ref()?))));

@@ -1,10 +1,10 @@
 //! Pure: the zone of a KUBE, from its config.
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
     config::{Entry, Own},
     content::{Content, Record},
-    name::Name,
+    name::{Name, parent, suffixes},
     ports::Offer,
     rtype::Rtype,
     text::{self, Wrong},
@@ -12,6 +12,8 @@ use crate::{
 
 /// How long others may keep what follows from the config, in seconds: a changed address is everywhere after five minutes.
 const TTL: u32 = 300;
+/// What says where a name is.
+const PLACES: [Rtype; 5] = [Rtype::A, Rtype::AAAA, Rtype::CNAME, Rtype::DNAME, Rtype::NS];
 /// The names that a KUBE answers at, besides those of apps, which the wildcard has.
 const NAMES: [&str; 6] = ["@", "*", "sync", "edge", "kube", "ns1"];
 
@@ -44,7 +46,7 @@ pub(crate) fn content(
     for record in &wanted {
         // More servers for the zone are more servers, not others; an alias stands alone.
         if record.rtype == Rtype::CNAME {
-            for rtype in [Rtype::A, Rtype::AAAA, Rtype(65)] {
+            for rtype in [Rtype::A, Rtype::AAAA, Rtype::HTTPS] {
                 content.remove(&record.owner, rtype);
             }
         } else if record.rtype != Rtype::NS || record.owner != apex {
@@ -54,6 +56,26 @@ pub(crate) fn content(
     wanted.into_iter().for_each(|record| content.add(record));
     let problems = content.problems();
     if problems.is_empty() { Ok(content) } else { Err(Wrong::Unfit(problems)) }
+}
+
+/// Gives each name right below the domain what the wildcard has, if it does not say itself where it is. A record at a name or
+/// below it, the proof for a certificate say, would take the wildcard away from it, and with that an app:
+/// [RFC 4592, section 2.2.1](https://www.rfc-editor.org/rfc/rfc4592#section-2.2.1). Names with an underscore are not those of hosts.
+pub(crate) fn fill(content: &mut Content) {
+    let apex = content.apex().clone();
+    let Some(wildcard) = apex.below(b"*") else { return };
+    let child = |owner: &Name| Name::read(suffixes(owner.wire()).find(|name| parent(name) == Some(apex.wire()))?);
+    let names: BTreeSet<Name> = content.sets().filter_map(|(owner, ..)| child(owner)).collect();
+    for name in names.into_iter().filter(|name| !matches!(name.wire()[1], b'_' | b'*')) {
+        if content.of(&name).any(|(rtype, _)| PLACES.contains(&rtype)) {
+            continue;
+        }
+        for rtype in [Rtype::A, Rtype::AAAA, Rtype::HTTPS] {
+            if let Some(set) = content.set(&wildcard, rtype).filter(|_| content.set(&name, rtype).is_none()).cloned() {
+                content.put(name.clone(), rtype, set);
+            }
+        }
+    }
 }
 
 /// What follows from the config, as a zone file.
@@ -109,5 +131,23 @@ mod tests {
         assert_eq!(of(8443, &["h3", "h2", "http/1.1"]), " alpn=h3,h2 port=8443");
         assert_eq!(of(443, &["h2"]), " alpn=h2 no-default-alpn");
         assert_eq!(of(443, &["http/1.1"]), "");
+    }
+
+    #[test]
+    fn a_name_that_does_not_say_where_it_is_has_what_the_wildcard_has() {
+        let zone = "$ORIGIN kube.test.\n$TTL 60\n@ SOA ns1 ops 1 1 1 1 1\n@ NS ns1\nns1 A 192.0.2.1\n* A 192.0.2.1\n* HTTPS 1 .\n\
+                    _acme-challenge.shop TXT proof\nnotes TXT mine\n_dmarc TXT v\nhome AAAA 2001:db8::1\nb.far NS ns.example.\n\
+                    far NS ns.example.\nalias CNAME elsewhere.example.\n";
+        let mut content = text::read(zone.as_bytes(), None).unwrap();
+        fill(&mut content);
+        let has = |name: &str, rtype| content.set(&format!("{name}.kube.test").parse().unwrap(), rtype).is_some();
+        for name in ["shop", "notes"] {
+            assert!(has(name, Rtype::A) && has(name, Rtype::HTTPS), "{name}");
+        }
+        assert!(has("notes", Rtype::TXT));
+        for name in ["_dmarc", "home", "far", "alias", "_acme-challenge.shop", "b.far"] {
+            assert!(!has(name, Rtype::A) && !has(name, Rtype::HTTPS), "{name}");
+        }
+        assert_eq!(content.problems(), []);
     }
 }

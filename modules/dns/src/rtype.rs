@@ -26,6 +26,7 @@ impl Rtype {
     pub(crate) const NSEC3PARAM: Self = Self(51);
     pub(crate) const CDS: Self = Self(59);
     pub(crate) const CDNSKEY: Self = Self(60);
+    pub(crate) const HTTPS: Self = Self(65);
     pub(crate) const TSIG: Self = Self(250);
     pub(crate) const IXFR: Self = Self(251);
     pub(crate) const AXFR: Self = Self(252);

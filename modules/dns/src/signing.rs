@@ -127,10 +127,18 @@ impl Signatures {
     ///
     /// # Errors
     /// It cannot be signed.
-    pub(crate) fn sign(&mut self, content: &Content, now: u32) -> Result<&Signing, Error> {
-        let zone = self.zones.get_mut(content.apex()).expect("it was prepared");
-        let signing = sign(content.clone(), zone.keyset.signing(), LIFETIME, zone.signing.as_ref(), now)?;
-        Ok(zone.signing.insert(signing))
+    pub(crate) fn sign(&self, content: &Content, now: u32) -> Result<Signing, Error> {
+        let zone = self.zones.get(content.apex()).expect("it was prepared");
+        Ok(sign(content.clone(), zone.keyset.signing(), LIFETIME, zone.signing.as_ref(), now)?)
+    }
+
+    /// Takes over what was signed, which is what is served from now on.
+    pub(crate) fn adopt(&mut self, signings: Vec<Signing>) {
+        for signing in signings {
+            if let Some(zone) = self.zones.get_mut(signing.content.apex()) {
+                zone.signing = Some(signing);
+            }
+        }
     }
 
     /// What signing adds to a zone, if it is signed.
