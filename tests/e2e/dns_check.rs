@@ -16,7 +16,7 @@ const RIGHT: &str = "team NS ns1.team\nteam NS ns2.registry.test.\nns1.team A 12
 /// A KUBE, a second name server for its zone, and the registry.
 fn config(more: &str) -> String {
     format!(
-        "domain = \"{ZONE}\"\naddresses = [\"127.0.0.20\"]\ndata = \"data\"\n{LISTEN}\n[dns]\ntls = []\n{more}\n\
+        "domain = \"{ZONE}\"\naddresses = [\"127.0.0.20\"]\ndata = \"data\"\n{LISTEN}\n[dns]\nlisten = [\"127.0.0.20:53\"]\n{more}\n\
          [[dns.records]]\nname = \"@\"\ntype = \"NS\"\nvalue = \"ns2.registry.test.\"\n"
     )
 }

@@ -20,7 +20,7 @@ const RECORDS: &str =
 fn config(dnssec: bool) -> String {
     format!(
         "domain = \"{ZONE}\"\naddresses = [\"{ADDRESS}\"]\ndata = \"data\"\n{LISTEN}\n\
-         [dns]\ndnssec = {dnssec}\nresolvers = [\"{RESOLVER}\"]\n"
+         [dns]\nlisten = [\"{ADDRESS}:53\"]\ndnssec = {dnssec}\nresolvers = [\"{RESOLVER}\"]\n"
     )
 }
 
