@@ -12,6 +12,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
+    Error,
     ask::{Over, ask},
     catalog::Catalog,
     check::{Above, Asked, Expected, Facts, Finding, Large, Referral, Reply, Verdict, findings},
@@ -190,10 +191,11 @@ async fn text(
     let data = vec![[&[250][..], &[b'k'; 250]].concat().repeat(LARGE / 250).into()];
     let (catalog, owner) = (Arc::clone(catalog), name.clone());
     let publish = spawn_blocking(move || {
-        let published = catalog.publish(owner.clone(), Rtype::TXT, Set { ttl: TTL, data });
-        published.map(|_| Published { catalog, name: owner })
+        let is_published = catalog.publish(owner.clone(), Rtype::TXT, Set { ttl: TTL, data })?;
+        Ok::<_, Error>(is_published.then(|| Published { catalog, name: owner }))
     });
-    let Ok(Ok(published)) = publish.await else { return Large::default() };
+    // A zone that is somebody else's stays as it is.
+    let Ok(Ok(Some(published))) = publish.await else { return Large::default() };
     let question = Question { name: name.clone(), rtype: Rtype::TXT, is_recursive: false };
     let answers = |asked: &&Asked| matches!((&asked.udp, &asked.tcp), (Reply::Serial(_), Reply::Serial(_)));
     let places = servers.iter().filter(answers).filter_map(|asked| asked.address);
