@@ -1,10 +1,8 @@
 //! The zones that are served, and where each comes from.
+mod snapshot;
+
 use std::{
     collections::BTreeMap,
-    fs,
-    net::IpAddr,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -14,35 +12,27 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::{
     Error,
     check::Expected,
-    config::Config,
-    content::{Content, Record, Set},
+    content::{Content, Set},
     dnssec::rollover::Parent,
     grant::Grants,
     handle::Updated,
     history::History,
     interfaces,
-    interfaces::Addresses,
     ledger::{self, Ledger, Overlays},
     name::Name,
-    outside::Outside,
     overlay::{Left, Overlay},
-    own,
-    parent::{UNSEEN, Unclear},
-    ports::{Https, Offer},
+    parent::Unclear,
     resolve::Resolver,
     rtype::Rtype,
     secondary::replica::Replica,
     serve::Shared,
     signing::{Delegation, NotRolled, Signatures},
-    state::{Serials, Source},
+    state::Serials,
     text,
     transfer::Transfer,
     update::{Asker, Declined, Update},
-    zone::{self, Signed, Zone, Zones},
+    written::Written,
 };
-
-/// Largest zone file: more than a million names need.
-const LARGEST: u64 = 256 << 20;
 
 /// The zones as they were written, and what makes them those that are asked. One change is one new snapshot.
 pub(crate) struct Catalog {
@@ -71,78 +61,6 @@ struct Kept {
 
 /// Zones of other name servers, by their names.
 type Mirrored = BTreeMap<Name, Option<Arc<Replica>>>;
-
-/// A zone as it was written.
-#[derive(Clone, Debug)]
-pub(crate) struct Written {
-    content: Content,
-    /// The file it is from; none of the KUBE's own.
-    file: Option<PathBuf>,
-}
-
-/// What zones and listeners follow from: when it is another, they are made anew.
-#[derive(Clone, PartialEq)]
-pub(crate) struct Seen {
-    pub(crate) config: Config,
-    pub(crate) addresses: Addresses,
-    /// Those that people are told.
-    pub(crate) public: Vec<IpAddr>,
-    offer: Option<Offer>,
-    files: Vec<Option<(SystemTime, u64, u64)>>,
-}
-
-impl Seen {
-    pub(crate) fn of(config: &Config, addresses: Addresses, outside: &Outside, https: &dyn Https) -> Self {
-        let stamp = |path: &PathBuf| {
-            let file = fs::metadata(path).ok()?;
-            Some((file.modified().ok()?, file.len(), file.ino()))
-        };
-        let (public, files) = (outside.public(config, &addresses), config.zones.iter().map(stamp).collect());
-        // Which port it is is not known before it is bound.
-        let offer = https.offer().filter(|offer| offer.port != 0);
-        Self { config: config.clone(), addresses, public, offer, files }
-    }
-}
-
-/// Reads the zones that there are to be.
-///
-/// # Errors
-/// The first that is not a zone.
-pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Vec<Written>, Error> {
-    let mut zones: Vec<Written> = Vec::new();
-    if let Some(own) = &config.own {
-        let addresses = own.addresses.as_deref().unwrap_or(public);
-        let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;
-        zones.push(Written { content, file: None });
-    }
-    for path in &config.zones {
-        let content = zone_file(path)?;
-        if zones.iter().any(|zone| zone.content.apex() == content.apex()) {
-            return Err(Error::Twice { path: path.clone(), apex: content.apex().clone() });
-        }
-        zones.push(Written { content, file: Some(path.clone()) });
-    }
-    for (number, secondary) in config.secondary.iter().enumerate() {
-        let is_there = zones.iter().any(|zone| *zone.content.apex() == secondary.zone)
-            || config.secondary[..number].iter().any(|other| other.zone == secondary.zone);
-        if is_there {
-            return Err(Error::Ours { apex: secondary.zone.clone() });
-        }
-    }
-    Ok(zones)
-}
-
-fn zone_file(path: &Path) -> Result<Content, Error> {
-    let unreadable = |source| Error::Read { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(unreadable)?.len() > LARGEST {
-        return Err(unreadable(std::io::Error::other(format!("larger than {LARGEST} bytes"))));
-    }
-    let text = fs::read(path).map_err(unreadable)?;
-    // As name servers have it: the file is called like its zone, unless it says so itself.
-    let stem = path.file_name().and_then(|name| name.to_str()).map(|name| name.strip_suffix(".zone").unwrap_or(name));
-    let origin = stem.and_then(|stem| stem.parse().ok());
-    text::read(&text, origin.as_ref()).map_err(|wrong| Error::Zone { path: path.to_owned(), wrong })
-}
 
 impl Catalog {
     /// Serves `zones`, and what updates left of them.
@@ -400,142 +318,6 @@ impl Catalog {
     /// Changes what there is, gives serial numbers, keeps them, and serves the result.
     fn change(&self, change: impl FnOnce(&mut Kept)) -> Result<(), Error> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).change(&self.shared, change)
-    }
-}
-
-impl Kept {
-    /// The same.
-    fn change(&mut self, shared: &Shared, change: impl FnOnce(&mut Self)) -> Result<(), Error> {
-        let before = (self.written.clone(), self.overlays.clone(), self.published.clone(), self.dnssec);
-        let mirrored = self.mirrored.clone();
-        change(self);
-        let served = self.serve(shared, &before.0);
-        served.inspect_err(|_| {
-            (self.written, self.overlays, self.published, self.dnssec) = before;
-            self.mirrored = mirrored;
-        })
-    }
-}
-
-impl Kept {
-    /// What the parent of a zone says, if it is served here.
-    fn parent_of(&self, zone: &Name) -> Option<Parent> {
-        let above = |content: &&Content| content.apex() != zone && zone.is_in(content.apex().wire());
-        let parent = self.contents.iter().filter(above).max_by_key(|content| content.apex().wire().len())?;
-        // Between the two there may be a zone of somebody else.
-        let between = std::iter::successors(zone.above(), Name::above).take_while(|name| name != parent.apex());
-        let is_theirs = between.into_iter().any(|name| parent.set(&name, Rtype::NS).is_some());
-        let none = || Set { ttl: UNSEEN, data: Vec::new() };
-        let of_zone = parent.set(zone, Rtype::DS).cloned().unwrap_or_else(none);
-        (!is_theirs).then_some(Parent { ds: of_zone.data, ttl: of_zone.ttl })
-    }
-
-    /// All records of a zone, with what signing adds to it, the SOA record first.
-    fn records(&self, content: &Content) -> Vec<Record> {
-        zone::records(content, self.signed(content.apex()))
-    }
-
-    /// What signing added to a zone, here or elsewhere.
-    fn signed(&self, zone: &Name) -> Option<&Signed> {
-        match self.elsewhere.get(zone) {
-            Some(replica) => replica.signed.as_ref(),
-            None => self.signatures.signed(zone),
-        }
-    }
-
-    /// What a zone holds: as it is written, with what updates left of it and other modules say of it.
-    fn content_of(&self, zone: &Written) -> Content {
-        let mut content = zone.content.clone();
-        let overlay = self.overlays.get(content.apex());
-        if let Some(overlay) = overlay {
-            overlay.apply(&mut content);
-        }
-        for ((owner, rtype), set) in &self.published {
-            // The longest zone that the name is in.
-            let is_nearer = |other: &Written| {
-                owner.is_in(other.content.apex().wire())
-                    && other.content.apex().wire().len() > content.apex().wire().len()
-            };
-            if owner.is_in(content.apex().wire()) && !self.written.iter().any(is_nearer) {
-                let mut set = set.clone();
-                // Both may be proving to an authority that the name is theirs.
-                if let Some(left) = overlay.and_then(|overlay| overlay.0.get(&(owner.clone(), *rtype))) {
-                    set.data.extend(left.set.data.iter().cloned());
-                }
-                content.put(owner.clone(), *rtype, set);
-            }
-        }
-        if zone.file.is_none() {
-            own::fill(&mut content);
-        }
-        content
-    }
-
-    /// Serves what there is, of which `last` was written the last time.
-    fn serve(&mut self, shared: &Shared, last: &[Written]) -> Result<(), Error> {
-        let now = now();
-        let (mut given, mut contents, mut zones) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let before: Vec<_> =
-            self.contents.iter().map(|content| (content.apex().clone(), self.records(content))).collect();
-        let mut signings = Vec::new();
-        for zone in &self.written {
-            let mut content = self.content_of(zone);
-            let is_signed = self.signatures.prepare(&mut content, self.dnssec, now)?;
-            let grows = is_signed && !self.signatures.are_fresh(content.apex(), now);
-            let source = if zone.file.is_some() { Source::File } else { Source::Clock(now) };
-            let (serial, forgotten) = self.serials.next(&content, source, grows);
-            // What was updated or published is not for the author of the file to number.
-            let is_news = self.overlays.get(content.apex()).is_none_or(|overlay| overlay.0.is_empty())
-                && !last.iter().any(|last| last.content == zone.content);
-            if let Some(file) = zone.file.as_ref().filter(|_| forgotten && is_news) {
-                let (file, serial) = (file.display(), serial.serial);
-                tracing::warn!(%file, serial, "the zone changed, its serial number did not: raised here; raise it in the file");
-            }
-            content.renumber(serial.serial);
-            given.insert(content.apex().to_string(), serial);
-            let signing = if is_signed { Some(self.signatures.sign(&content, now)?) } else { None };
-            zones.push(Arc::new(Zone::new(&content, signing.as_ref().map(|signing| &signing.signed))));
-            signings.extend(signing);
-            contents.push(content);
-        }
-        // No answer is given with a serial number that might be given again.
-        self.serials.keep(given)?;
-        // And none with what could be gone after a crash. It is last, so that what fails leaves no trace.
-        self.ledger.keep(&self.overlays)?;
-        self.signatures.adopt(signings);
-        self.signatures.retain(|zone| contents.iter().any(|content| content.apex() == zone));
-        let here =
-            self.mirrored.iter().filter_map(|(zone, replica)| Some((zone.clone(), Arc::clone(replica.as_ref()?))));
-        let elsewhere: BTreeMap<_, _> = here.collect();
-        for replica in elsewhere.values() {
-            zones.push(Arc::clone(&replica.zone));
-            contents.push(replica.content.clone());
-        }
-        let away = self.mirrored.iter().filter(|(_, replica)| replica.is_none()).map(|(zone, _)| zone);
-        let zones = Zones::new(zones).without(away);
-        let expiries = elsewhere.iter().filter_map(|(zone, replica)| Some((zone, replica.signatures_expire?)));
-        shared.metrics.show(&zones, self.signatures.expiries().chain(expiries));
-        shared.metrics.updated.set(self.overlays.values().map(|overlay| overlay.0.len()).sum::<usize>() as i64);
-        shared.zones.store(Arc::new(zones));
-        shared.changed.notify_one();
-        (self.contents, self.elsewhere) = (contents, elsewhere);
-        self.remember(&before);
-        Ok(())
-    }
-}
-
-impl Kept {
-    /// Keeps what changed since the zones were what they were before.
-    fn remember(&mut self, before: &[(Name, Vec<Record>)]) {
-        let mut histories = std::mem::take(&mut self.histories);
-        for content in &self.contents {
-            let zone = content.apex();
-            let mut history = histories.remove(zone).unwrap_or_default();
-            if let Some((_, before)) = before.iter().find(|(name, _)| name == zone) {
-                history.add(before, &self.records(content));
-            }
-            self.histories.insert(zone.clone(), history);
-        }
     }
 }
 

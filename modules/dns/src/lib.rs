@@ -80,17 +80,17 @@ mod stun;
 mod tcp;
 mod tell;
 mod text;
+mod threads;
 mod transfer;
 mod trouble;
 mod tsig;
 mod udp;
 mod update;
+mod written;
 mod zone;
 
 use std::{
-    io,
     net::SocketAddr,
-    os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     thread,
     time::Duration,
@@ -99,7 +99,6 @@ use std::{
 use arc_swap::ArcSwap;
 use kube_contract::{Commit, Context, Module};
 use prometheus::Registry;
-use rustix::event::{EventfdFlags, eventfd};
 use rustls::server::ResolvesServerCert;
 use tokio::{
     net::TcpListener,
@@ -133,7 +132,7 @@ pub use transfer::{Prefix, Secondary};
 pub use tsig::Algorithm;
 
 use answer::Identity;
-use catalog::{Catalog, Seen};
+use catalog::Catalog;
 use changes::Changes;
 use cookie::Cookies;
 use interfaces::Addresses;
@@ -142,7 +141,9 @@ use outside::Outside;
 use secondary::{Secondaries, heard};
 use serve::Shared;
 use signing::Signatures;
+use threads::Threads;
 use trouble::{Part, Troubles};
+use written::Seen;
 
 /// How often it is looked whether zone files or the machine's addresses have changed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -198,7 +199,7 @@ impl Dns {
         let ledger = ledger::Ledger::open(&config.data)?;
         let outside = Outside::open(&config.data);
         let seen = Seen::of(config, interfaces::addresses()?, &outside, &*ports.https);
-        let (zones, keys) = (catalog::read(&seen)?, secrets::read(config)?);
+        let (zones, keys) = (written::read(&seen)?, secrets::read(config)?);
         let followed = secondary::followed(config, &keys)?;
         let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
@@ -273,7 +274,7 @@ impl Module for Dns {
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
         let now = Seen::of(new, interfaces::addresses()?, &self.outside, &*self.https);
-        let (zones, keys) = (catalog::read(&now)?, secrets::read(new)?);
+        let (zones, keys) = (written::read(&now)?, secrets::read(new)?);
         let followed = secondary::followed(new, &keys)?;
         let prepared = self.secondaries.prepare(followed.clone());
         let listeners = self.listeners.borrow().next(&now, self.threads)?;
@@ -369,7 +370,7 @@ impl Dns {
             if is_same {
                 return catalog.tick();
             }
-            let zones = catalog::read(&now)?;
+            let zones = written::read(&now)?;
             let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             if seen.config == now.config { catalog.replace(zones, now.config.dnssec) } else { Ok(()) }
         };
@@ -425,61 +426,6 @@ fn identity(config: &Config, keys: Vec<tsig::Key>, followed: Vec<heard::Followed
         notify: config.notify.clone(),
         grants: grant::Grants(grants),
         followed,
-    }
-}
-
-/// The threads that answer datagrams; they end with this.
-struct Threads {
-    /// Written to when they are to end.
-    stop: Arc<OwnedFd>,
-    /// What ended one too early.
-    ended: mpsc::Receiver<io::Error>,
-    running: Mutex<Vec<thread::JoinHandle<()>>>,
-}
-
-impl Threads {
-    fn start(listeners: &[Arc<Listener>], threads: usize, shared: &Arc<Shared>) -> Result<Self, Error> {
-        let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| Error::Thread(error.into()))?;
-        let stop = Arc::new(stop);
-        let (ends, ended) = mpsc::channel(threads);
-        let mut running = Vec::new();
-        for number in 0..threads {
-            let worker = udp::Worker {
-                number,
-                listeners: listeners.to_vec(),
-                shared: Arc::clone(shared),
-                stop: Arc::clone(&stop),
-            };
-            let ends = ends.clone();
-            let work = move || {
-                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run()));
-                let fell = match ended {
-                    Ok(Ok(())) => return,
-                    Ok(Err(error)) => error,
-                    Err(_) => io::Error::other("it panicked"),
-                };
-                // Nobody listens when all of this ends at once.
-                ends.try_send(fell).ok();
-            };
-            let started = thread::Builder::new().name(format!("dns-{number}")).spawn(work);
-            running.push(started.map_err(Error::Thread)?);
-        }
-        Ok(Self { stop, ended, running: Mutex::new(running) })
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Err(error) = rustix::io::write(&self.stop, &1_u64.to_ne_bytes()) {
-            // They hold the sockets until the program ends; nothing else is wrong with them.
-            tracing::error!(%error, "cannot stop the threads that answer queries");
-            return;
-        }
-        // The next ones begin when these have ended: what waits in a socket is answered once.
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        for thread in running.drain(..) {
-            thread.join().ok();
-        }
     }
 }
 

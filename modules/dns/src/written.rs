@@ -1,0 +1,94 @@
+//! The zones as they are written: the KUBE's own follows from its config, others are in zone files.
+use std::{
+    fs,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::{
+    Error,
+    config::Config,
+    content::Content,
+    interfaces::Addresses,
+    outside::Outside,
+    own,
+    ports::{Https, Offer},
+    text,
+};
+
+/// Largest zone file: more than a million names need.
+const LARGEST: u64 = 256 << 20;
+
+/// A zone as it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) content: Content,
+    /// The file it is from; none of the KUBE's own.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What zones and listeners follow from: when it is another, they are made anew.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) config: Config,
+    pub(crate) addresses: Addresses,
+    /// Those that people are told.
+    pub(crate) public: Vec<IpAddr>,
+    offer: Option<Offer>,
+    files: Vec<Option<(SystemTime, u64, u64)>>,
+}
+
+impl Seen {
+    pub(crate) fn of(config: &Config, addresses: Addresses, outside: &Outside, https: &dyn Https) -> Self {
+        let stamp = |path: &PathBuf| {
+            let file = fs::metadata(path).ok()?;
+            Some((file.modified().ok()?, file.len(), file.ino()))
+        };
+        let (public, files) = (outside.public(config, &addresses), config.zones.iter().map(stamp).collect());
+        // Which port it is is not known before it is bound.
+        let offer = https.offer().filter(|offer| offer.port != 0);
+        Self { config: config.clone(), addresses, public, offer, files }
+    }
+}
+
+/// Reads the zones that there are to be.
+///
+/// # Errors
+/// The first that is not a zone.
+pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Vec<Written>, Error> {
+    let mut zones: Vec<Written> = Vec::new();
+    if let Some(own) = &config.own {
+        let addresses = own.addresses.as_deref().unwrap_or(public);
+        let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;
+        zones.push(Written { content, file: None });
+    }
+    for path in &config.zones {
+        let content = zone_file(path)?;
+        if zones.iter().any(|zone| zone.content.apex() == content.apex()) {
+            return Err(Error::Twice { path: path.clone(), apex: content.apex().clone() });
+        }
+        zones.push(Written { content, file: Some(path.clone()) });
+    }
+    for (number, secondary) in config.secondary.iter().enumerate() {
+        let is_there = zones.iter().any(|zone| *zone.content.apex() == secondary.zone)
+            || config.secondary[..number].iter().any(|other| other.zone == secondary.zone);
+        if is_there {
+            return Err(Error::Ours { apex: secondary.zone.clone() });
+        }
+    }
+    Ok(zones)
+}
+
+fn zone_file(path: &Path) -> Result<Content, Error> {
+    let unreadable = |source| Error::Read { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(unreadable)?.len() > LARGEST {
+        return Err(unreadable(std::io::Error::other(format!("larger than {LARGEST} bytes"))));
+    }
+    let text = fs::read(path).map_err(unreadable)?;
+    // As name servers have it: the file is called like its zone, unless it says so itself.
+    let stem = path.file_name().and_then(|name| name.to_str()).map(|name| name.strip_suffix(".zone").unwrap_or(name));
+    let origin = stem.and_then(|stem| stem.parse().ok());
+    text::read(&text, origin.as_ref()).map_err(|wrong| Error::Zone { path: path.to_owned(), wrong })
+}
