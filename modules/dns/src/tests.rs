@@ -353,3 +353,41 @@ async fn secondaries_are_told_at_start_and_of_every_change() {
 
 mod parents;
 mod updates;
+
+#[tokio::test]
+async fn who_asks_while_a_zone_is_under_way_need_not_wait_for_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("large.test.zone");
+    let hosts: String =
+        (0..20_000).map(|host| format!("host{host} 60 A 10.0.{}.{}\n", host / 256, host % 256)).collect();
+    fs::write(&file, format!("@ 60 SOA ns ops 1 1 1 1 1\n@ 60 NS ns\n{hosts}")).unwrap();
+    let config = Config {
+        zones: vec![file],
+        transfer: vec![Secondary::try_from("127.0.0.1".to_owned()).unwrap()],
+        ..config(folder.path())
+    };
+    let (running, address, _) = serve(&config).await;
+    let ids = spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        for (id, rtype) in [(1, Rtype::AXFR), (2, Rtype::SOA)] {
+            let mut message = query("large.test", rtype);
+            message[1] = id;
+            stream.write_all(&[&(message.len() as u16).to_be_bytes()[..], &message].concat()).unwrap();
+        }
+        // It says no more, and gets all the same what it has asked for.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let (mut answers, mut ids) = (Vec::new(), Vec::new());
+        stream.read_to_end(&mut answers).unwrap();
+        let mut answers = &answers[..];
+        while let Some((length, rest)) = answers.split_first_chunk() {
+            let (answer, rest) = rest.split_at(u16::from_be_bytes(*length).into());
+            ids.push(answer[1]);
+            answers = rest;
+        }
+        ids
+    });
+    let ids = ids.await.unwrap();
+    let place = ids.iter().position(|id| *id == 2).unwrap();
+    assert!(ids.len() > 10 && place < ids.len() / 2, "{place} of {}", ids.len());
+    running.stop().await;
+}
