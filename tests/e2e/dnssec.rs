@@ -13,7 +13,7 @@ tls = ["127.0.0.1:0"]
 dnssec = true
 records = [
     { name = "alias", type = "CNAME", value = "kube" },
-    { name = "below.empty", type = "TXT", value = "here" },
+    { name = "below.empty.sync", type = "TXT", value = "here" },
     { name = "@", type = "MX", value = "10 mail.example.net." },
 ]
 "#;
@@ -51,7 +51,7 @@ fn validators_trust_what_is_there_and_what_is_not() {
         ("none.sync.kube.test", "A", "; negative response, fully validated"),
         ("sync.kube.test", "TXT", "; negative response, fully validated"),
         ("any.app.kube.test", "TXT", "; negative response, fully validated"),
-        ("empty.kube.test", "A", "; negative response, fully validated"),
+        ("empty.sync.kube.test", "A", "; negative response, fully validated"),
     ] {
         let said = delv(&home, &kube, name, rtype);
         assert!(said.contains(expected) && !said.contains("unsigned"), "{name} {rtype}: {said}");
