@@ -144,15 +144,15 @@ impl Eyes {
     /// folder wherever it is moved, and would speak of it by its old path.
     pub(crate) fn look(&self, folder: &Path, places: BTreeMap<Name, Place>, anew: bool) -> Look {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let listed = fs::canonicalize(folder).and_then(|real| Ok((list(&real)?, real)));
-        let ((names, strangers), real) = match listed {
-            Ok(listed) => listed,
-            Err(error) => {
-                *watch = Watch::default();
-                return Look { names: Err(error), strangers: Vec::new(), cover: Cover::default(), watched: None };
-            }
+        let nowhere = |watch: &mut Watch, error| {
+            *watch = Watch::default();
+            Look { names: Err(error), strangers: Vec::new(), cover: Cover::default(), watched: None }
         };
-        let cover = Cover::new(real, places);
+        let real = match fs::canonicalize(folder) {
+            Ok(real) => real,
+            Err(error) => return nowhere(&mut watch, error),
+        };
+        let cover = Cover::new(real.clone(), places);
         let identities: BTreeMap<PathBuf, (u64, u64)> = cover
             .deep()
             .into_iter()
@@ -174,7 +174,11 @@ impl Eyes {
             });
             (watch.cover, watch.identities) = (cover.clone(), identities);
         }
-        Look { names: Ok(names), strangers, cover, watched }
+        // What comes before it is watched is listed, and what comes after that is seen.
+        match list(&real) {
+            Ok((names, strangers)) => Look { names: Ok(names), strangers, cover, watched },
+            Err(error) => nowhere(&mut watch, error),
+        }
     }
 
     /// Waits until every folder whose creation was seen is watched. Blocks.
