@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error,
     content::{Set, fits},
+    disk,
     grant::is_changeable,
     name::Name,
     overlay::{Left, Overlay},
     rtype::Rtype,
-    state,
 };
 
 const VERSION: u64 = 1;
@@ -94,7 +94,7 @@ impl Ledger {
             return Ok(());
         }
         self.is_in_doubt = true;
-        state::write(&self.path, &write(overlays))
+        disk::put_json(&self.path, &write(overlays))
             .map_err(|source| Error::Write { path: self.path.clone(), source })?;
         self.kept.clone_from(overlays);
         self.is_in_doubt = false;

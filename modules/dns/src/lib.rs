@@ -41,6 +41,7 @@ mod content;
 mod cookie;
 mod delegation;
 mod denial;
+mod disk;
 mod dnssec;
 mod doh;
 mod error;

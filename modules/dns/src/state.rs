@@ -5,16 +5,16 @@
 //! of the records without the serial number.
 use std::{
     collections::BTreeMap,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{Error, content::Content, rtype::Rtype};
+use crate::{Error, content::Content, disk, rtype::Rtype};
 
 const VERSION: u64 = 1;
 
@@ -106,20 +106,10 @@ impl Serials {
             return Ok(());
         }
         let contents = Contents { version: VERSION, zones };
-        write(&self.path, &contents).map_err(|source| Error::Write { path: self.path.clone(), source })?;
+        disk::put_json(&self.path, &contents).map_err(|source| Error::Write { path: self.path.clone(), source })?;
         self.zones = contents.zones;
         Ok(())
     }
-}
-
-/// Writes a file whole or not at all; after a crash it is there as it was, or as it should be.
-pub(crate) fn write(path: &Path, contents: &impl Serialize) -> io::Result<()> {
-    let next = path.with_extension("next");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
-    file.write_all(&serde_json::to_vec_pretty(contents)?)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Whether one serial number comes after another: [RFC 1982](https://www.rfc-editor.org/rfc/rfc1982).

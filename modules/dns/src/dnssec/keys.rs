@@ -5,9 +5,9 @@
 //! 1790000000, "stage": "active", "pkcs8": "<base 64>" }], "withdrawal": null, "longest": { "zone": 3600, "parent":
 //! 86400 } }`; the older key first. The stages that have an end have it with them: `{ "retired": { "until": 1790000000 } }`.
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    fs::{self, DirBuilder, File, Permissions},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +16,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    disk,
     dnssec::{
         key::Key,
         rollover::{Csk, Keyset, Longest, Stage, Withdrawal},
@@ -154,7 +155,6 @@ fn restore(zone: &Name, contents: Contents) -> Result<Keyset, String> {
 /// The file system does not let it.
 pub(crate) fn write(folder: &Path, keyset: &Keyset) -> Result<(), Error> {
     let path = path(folder, &keyset.zone);
-    let next = path.with_extension("next");
     let store = |csk: &Csk| Stored { created: csk.created, stage: csk.stage, pkcs8: BASE64.encode(csk.key.pkcs8()) };
     let contents = Contents {
         version: VERSION,
@@ -165,16 +165,9 @@ pub(crate) fn write(folder: &Path, keyset: &Keyset) -> Result<(), Error> {
     };
     let write = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        // Whoever made it may have let others in.
         fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-        match fs::remove_file(&next) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&next)?;
-        file.write_all(&serde_json::to_vec_pretty(&contents)?)?;
-        file.sync_all()?;
-        fs::rename(&next, &path)?;
-        File::open(folder)?.sync_all()
+        disk::put_json(&path, &contents)
     };
     write().map_err(|source| Error::Write { path: path.clone(), source })
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::state;
+use crate::disk;
 
 const VERSION: u64 = 1;
 
@@ -53,7 +53,7 @@ impl Kept {
         }
         self.address = address;
         match address {
-            Some(address) => state::write(&self.path, &Contents { version: VERSION, address })?,
+            Some(address) => disk::put_json(&self.path, &Contents { version: VERSION, address })?,
             None => match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}

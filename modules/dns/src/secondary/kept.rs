@@ -9,15 +9,13 @@
 //! when the zone was received. Octets of a name that are not letters, digits, `-`, `_` or dots are `%` and their value in
 //! hexadecimal. Each file is written whole or not at all.
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{dnssec::keys, name::Name, secondary::replica::Replica, text};
+use crate::{disk, dnssec::keys, name::Name, secondary::replica::Replica, text};
 
 const VERSION: u64 = 1;
 /// Octets of the largest file that is read: what a primary may send is several times as long in text.
@@ -96,7 +94,7 @@ fn written(replica: &Replica, received: u32) -> Result<String, serde_json::Error
 /// It cannot be written; what was kept before is kept still.
 pub(crate) fn write(folder: &Path, replica: &Replica, now: u32) -> Result<(), crate::Error> {
     let path = path(folder, replica.content.apex());
-    let write = || put(folder, &path, written(replica, now)?.as_bytes());
+    let write = || disk::put(&path, written(replica, now)?.as_bytes());
     write().map_err(|source| crate::Error::Write { path: path.clone(), source })
 }
 
@@ -107,7 +105,7 @@ pub(crate) fn write(folder: &Path, replica: &Replica, now: u32) -> Result<(), cr
 pub(crate) fn touch(folder: &Path, zone: &Name, serial: u32, now: u32) -> Result<(), crate::Error> {
     let path = path(folder, zone).with_extension("json");
     let checked = Checked { version: VERSION, serial, checked: now };
-    let write = || put(folder, &path, &serde_json::to_vec(&checked)?);
+    let write = || disk::put(&path, &serde_json::to_vec(&checked)?);
     write().map_err(|source| crate::Error::Write { path: path.clone(), source })
 }
 
@@ -119,16 +117,6 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(unreadable(source)),
     }
-}
-
-fn put(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let next = path.with_added_extension("next");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

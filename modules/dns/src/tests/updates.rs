@@ -155,7 +155,7 @@ async fn what_cannot_be_kept_is_not_acknowledged_and_changes_nothing() {
     let laptop = || Some(key("laptop.", SECRET));
     let last = serial(&dns);
     // A folder in the place of the file that is written.
-    let in_the_way = folder.path().join("dns/updates.next");
+    let in_the_way = folder.path().join("dns/updates.json.next");
     fs::create_dir(&in_the_way).unwrap();
     assert_eq!(told(address, add("home.kube.test.", [192, 0, 2, 7]), laptop(), false).await, 2);
     assert_eq!((serial(&dns), address_of(&dns, "home.kube.test").len()), (last, 0));

@@ -32,7 +32,7 @@ fn keys_come_back_as_they_were_written() {
     assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
 
     // A crash may leave the next file behind.
-    fs::write(file.with_extension("next"), "half").unwrap();
+    fs::write(file.with_added_extension("next"), "half").unwrap();
     keyset.withdrawal = Some(Withdrawal { until: Some(NOW) });
     keyset.keys[0].stage = Stage::Retired { until: NOW };
     write(&folder, &keyset).unwrap();
