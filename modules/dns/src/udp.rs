@@ -23,8 +23,9 @@ use crate::{
     serve::Shared,
 };
 
-/// Messages that are taken with one system call.
+/// Most messages that are taken with one system call, and least: what is made room for costs time even if nothing comes.
 const BATCH: usize = 64;
+const LEAST: usize = 8;
 /// Batches of one socket before it is another's turn.
 const TURN: usize = 64;
 /// Octets of the longest query: longer ones have no room to be one, but for updates, which come by TCP.
@@ -82,6 +83,8 @@ struct State<'a> {
     /// Whether something was counted since.
     is_counting: bool,
     begun: Instant,
+    /// How many messages there is room for in the next batch: twice as many as came with the last.
+    room: usize,
     received: MultiHeaders<SockaddrStorage>,
     sent: MultiHeaders<SockaddrStorage>,
     queries: Vec<[u8; LONGEST]>,
@@ -102,6 +105,7 @@ impl<'a> State<'a> {
             flushed: now,
             is_counting: false,
             begun: now,
+            room: LEAST,
             received: MultiHeaders::preallocate(BATCH, None),
             sent: MultiHeaders::preallocate(BATCH, None),
             queries: vec![[0; LONGEST]; BATCH],
@@ -115,7 +119,10 @@ impl<'a> State<'a> {
     /// then whether there is any. Others get their turn after a while.
     fn drain(&mut self, socket: &UdpSocket) -> io::Result<()> {
         for _ in 0..TURN {
-            if self.serve(socket)? < BATCH {
+            let room = self.room;
+            let taken = self.serve(socket)?;
+            self.room = (2 * taken).clamp(LEAST, BATCH);
+            if taken < room {
                 break;
             }
         }
@@ -126,7 +133,8 @@ impl<'a> State<'a> {
     fn serve(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.came.clear();
         {
-            let mut slices: Vec<_> = self.queries.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
+            let mut slices: Vec<_> =
+                self.queries[..self.room].iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
             let flags = MsgFlags::MSG_DONTWAIT;
             match recvmmsg(socket.as_raw_fd(), &mut self.received, slices.iter_mut(), flags, None) {
                 Ok(messages) => self.came.extend(messages.map(|message| (message.bytes, message.address))),
