@@ -123,7 +123,7 @@ fn refusal(error: &dns::Error) -> admin::Refusal {
     if let dns::Error::NotRolled(refused) = error {
         return match refused {
             dns::NotRolled::Unknown(_) => not_found(refused),
-            dns::NotRolled::Unsigned(_) | dns::NotRolled::Refused(_) => {
+            dns::NotRolled::Unsigned(_) | dns::NotRolled::Elsewhere(_) | dns::NotRolled::Refused(_) => {
                 admin::Refusal::Unprocessable(refused.to_string())
             }
         };

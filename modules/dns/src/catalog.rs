@@ -172,6 +172,9 @@ impl Catalog {
     /// There can be no other key now, or it cannot be kept; what was served is served still.
     pub(crate) fn roll(&self, zone: &Name) -> Result<(), Error> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.mirrored.contains_key(zone) {
+            return Err(NotRolled::Elsewhere(zone.clone()).into());
+        }
         if !kept.contents.iter().any(|content| content.apex() == zone) {
             return Err(NotRolled::Unknown(zone.clone()).into());
         }
@@ -186,7 +189,12 @@ impl Catalog {
         self.shared.resolvers.load().to_vec()
     }
 
-    /// How the world should see a zone; none if it is not served.
+    /// Whether a zone is somebody else's, from whom this server has it.
+    pub(crate) fn is_mirrored(&self, zone: &Name) -> bool {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).mirrored.contains_key(zone)
+    }
+
+    /// How the world should see a zone; none if it is not written here.
     pub(crate) fn expected(&self, zone: &Name, issuer: Option<String>) -> Option<Expected> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let content = kept.contents.iter().find(|content| content.apex() == zone)?.clone();

@@ -40,8 +40,13 @@ pub(crate) async fn check(
     issuer: Option<String>,
     resolvers: &[Resolver],
 ) -> Option<Vec<Finding>> {
-    let expected = catalog.expected(zone, issuer)?;
     let unknown = |says: String| vec![Finding { about: "name servers".to_owned(), verdict: Verdict::Unknown, says }];
+    if catalog.is_mirrored(zone) {
+        let says =
+            format!("{zone} comes from another name server, which knows how it should be: have it checked there");
+        return Some(unknown(says));
+    }
+    let expected = catalog.expected(zone, issuer)?;
     if parent::is_private(zone) && resolvers.is_empty() {
         let says =
             format!("{zone} is a private name: name a resolver that knows it, with --resolver or `[dns] resolvers`");

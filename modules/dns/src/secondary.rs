@@ -146,7 +146,7 @@ impl Secondaries {
             }
         }
         self.changed.notify_one();
-        self.serve()
+        self.catalog.mirror(self.good())
     }
 
     /// All of them, as people see them.
@@ -185,20 +185,16 @@ impl Secondaries {
         self.zones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Serves what is here and counts.
-    fn serve(&self) -> Result<(), Error> {
+    /// Of each zone what is here, if it counts.
+    fn good(&self) -> BTreeMap<Name, Option<Arc<Replica>>> {
         let now = Instant::now();
         let good = |entry: &Entry| entry.replica.clone().filter(|_| entry.schedule.is_good(now));
-        let replicas = self.entries().iter().map(|(zone, entry)| (zone.clone(), good(entry))).collect();
-        self.catalog.mirror(replicas)
+        self.entries().iter().map(|(zone, entry)| (zone.clone(), good(entry))).collect()
     }
 
-    /// The same, where nobody else waits for it.
-    async fn serve_beside(&self) {
-        let now = Instant::now();
-        let good = |entry: &Entry| entry.replica.clone().filter(|_| entry.schedule.is_good(now));
-        let replicas = self.entries().iter().map(|(zone, entry)| (zone.clone(), good(entry))).collect();
-        let catalog = Arc::clone(&self.catalog);
+    /// Serves what counts, where nobody else waits for it.
+    async fn serve(&self) {
+        let (catalog, replicas) = (Arc::clone(&self.catalog), self.good());
         let served = spawn_blocking(move || catalog.mirror(replicas)).await;
         if let Err(error) = served.map_err(|fell| Error::Thread(fell.into())).flatten() {
             tracing::error!(%error, "the zones of others stay as they were");
@@ -215,7 +211,7 @@ impl Secondaries {
             tracing::error!(%zone, primaries, "the zone has expired: no primary had it for too long, and its names are not answered");
         }
         if !lapsed.is_empty() {
-            self.serve_beside().await;
+            self.serve().await;
         }
     }
 
@@ -269,7 +265,7 @@ impl Secondaries {
         };
         self.shared.metrics.transfers_in.with_label_values(&[result]).inc();
         if is_new {
-            self.serve_beside().await;
+            self.serve().await;
         }
     }
 

@@ -21,6 +21,7 @@ use crate::{
 
 /// How long signatures are good, in seconds; they are made anew after half of it.
 const LIFETIME: u32 = 14 * 24 * 60 * 60;
+
 /// The zones that have keys.
 pub(crate) struct Signatures {
     folder: PathBuf,
@@ -30,6 +31,8 @@ pub(crate) struct Signatures {
 struct Keyed {
     keyset: Keyset,
     signing: Option<Signing>,
+    /// Whether it is served with the keys as they are: they are on disk before, and what comes between may fail.
+    is_served: bool,
     /// As of the last time that the zone was prepared.
     served: Served,
     /// What its parent says now: for the next time that it is prepared, and no other.
@@ -64,6 +67,9 @@ pub enum NotRolled {
     /// The zone has no key that could be replaced.
     #[error("{0} is not signed: set `dnssec = true` under [dns] in the config")]
     Unsigned(Name),
+    /// Somebody else has its keys.
+    #[error("{0} comes from another name server, which has its keys: `kube dns zones` says which")]
+    Elsewhere(Name),
     /// Another key is on its way, or signing comes to its end.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -92,6 +98,9 @@ impl Signatures {
         let delay = content.soa().map_or(0, |soa| soa.refresh);
         let served = Served { ttl: content.longest_ttl(), delay };
         zone.served = served;
+        if !zone.is_served {
+            zone.keyset.postpone(served, now);
+        }
         if is_wanted && zone.keyset.keys.is_empty() {
             zone.keyset.want(true);
             let key = Key::generate(&[]).map_err(|source| Error::Key { zone: apex.clone(), source })?;
@@ -108,6 +117,7 @@ impl Signatures {
         let has_keys = !zone.keyset.keys.is_empty() || !before.keys.is_empty();
         if has_keys && zone.keyset != before {
             keys::write(&self.folder, &zone.keyset).inspect_err(|_| zone.keyset = before.clone())?;
+            zone.is_served = false;
         }
         zone.keyset.prepare(content);
         zone.log(&before);
@@ -132,8 +142,9 @@ impl Signatures {
         Ok(sign(content.clone(), zone.keyset.signing(), LIFETIME, zone.signing.as_ref(), now)?)
     }
 
-    /// Takes over what was signed, which is what is served from now on.
+    /// Takes over what was signed anew: all zones are served from now on as they were prepared.
     pub(crate) fn adopt(&mut self, signings: Vec<Signing>) {
+        self.zones.values_mut().for_each(|zone| zone.is_served = true);
         for signing in signings {
             if let Some(zone) = self.zones.get_mut(signing.content.apex()) {
                 zone.signing = Some(signing);
@@ -262,7 +273,7 @@ impl Signatures {
 impl Keyed {
     fn new(keyset: Keyset) -> Self {
         let served = Served { ttl: 0, delay: 0 };
-        Self { keyset, signing: None, served, heard: None, ordered: None, asked: None, misnamed: None }
+        Self { keyset, signing: None, is_served: true, served, heard: None, ordered: None, asked: None, misnamed: None }
     }
 
     /// What the parent says, in words.

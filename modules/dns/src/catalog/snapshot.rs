@@ -89,9 +89,7 @@ impl Kept {
     fn serve(&mut self, shared: &Shared, last: &[Written]) -> Result<(), Error> {
         let now = now();
         let (mut given, mut contents, mut zones) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let before: Vec<_> =
-            self.contents.iter().map(|content| (content.apex().clone(), self.records(content))).collect();
-        let mut signings = Vec::new();
+        let (mut before, mut signings) = (Vec::new(), Vec::new());
         for zone in &self.written {
             let mut content = self.content_of(zone);
             let is_signed = self.signatures.prepare(&mut content, self.dnssec, now)?;
@@ -107,24 +105,34 @@ impl Kept {
             }
             content.renumber(serial.serial);
             given.insert(content.apex().to_string(), serial);
-            let signing = if is_signed { Some(self.signatures.sign(&content, now)?) } else { None };
-            zones.push(Arc::new(Zone::new(&content, signing.as_ref().map(|signing| &signing.signed))));
-            signings.extend(signing);
+            zones.push(match self.served(shared, &content, is_signed).filter(|_| !grows) {
+                Some(zone) => zone,
+                None => {
+                    before.extend(self.earlier(content.apex()));
+                    let signing = if is_signed { Some(self.signatures.sign(&content, now)?) } else { None };
+                    let zone = Zone::new(&content, signing.as_ref().map(|signing| &signing.signed));
+                    signings.extend(signing);
+                    Arc::new(zone)
+                }
+            });
             contents.push(content);
+        }
+        let here =
+            self.mirrored.iter().filter_map(|(zone, replica)| Some((zone.clone(), Arc::clone(replica.as_ref()?))));
+        let elsewhere: BTreeMap<_, _> = here.collect();
+        for (zone, replica) in &elsewhere {
+            if !self.elsewhere.get(zone).is_some_and(|before| Arc::ptr_eq(before, replica)) {
+                before.extend(self.earlier(zone));
+            }
+            zones.push(Arc::clone(&replica.zone));
+            contents.push(replica.content.clone());
         }
         // No answer is given with a serial number that might be given again.
         self.serials.keep(given)?;
         // And none with what could be gone after a crash. It is last, so that what fails leaves no trace.
         self.ledger.keep(&self.overlays)?;
         self.signatures.adopt(signings);
-        self.signatures.retain(|zone| contents.iter().any(|content| content.apex() == zone));
-        let here =
-            self.mirrored.iter().filter_map(|(zone, replica)| Some((zone.clone(), Arc::clone(replica.as_ref()?))));
-        let elsewhere: BTreeMap<_, _> = here.collect();
-        for replica in elsewhere.values() {
-            zones.push(Arc::clone(&replica.zone));
-            contents.push(replica.content.clone());
-        }
+        self.signatures.retain(|zone| self.written.iter().any(|written| written.content.apex() == zone));
         let away = self.mirrored.iter().filter(|(_, replica)| replica.is_none()).map(|(zone, _)| zone);
         let zones = Zones::new(zones).without(away);
         let expiries = elsewhere.iter().filter_map(|(zone, replica)| Some((zone, replica.signatures_expire?)));
@@ -137,7 +145,22 @@ impl Kept {
         Ok(())
     }
 
-    /// Keeps what changed since the zones were what they were before.
+    /// The zone that is served already, if it has just that content, signed or not: another zone may be what has changed.
+    fn served(&self, shared: &Shared, content: &Content, is_signed: bool) -> Option<Arc<Zone>> {
+        let apex = content.apex();
+        let is_same = self.contents.contains(content)
+            && self.signatures.signed(apex).is_some() == is_signed
+            && !self.elsewhere.contains_key(apex);
+        shared.zones.load().iter().find(|zone| is_same && zone.apex == *apex).cloned()
+    }
+
+    /// A zone with all its records, as it is served until now.
+    fn earlier(&self, zone: &Name) -> Option<(Name, Vec<Record>)> {
+        let content = self.contents.iter().find(|content| content.apex() == zone)?;
+        Some((zone.clone(), self.records(content)))
+    }
+
+    /// Keeps what changed since those zones were what they were before.
     fn remember(&mut self, before: &[(Name, Vec<Record>)]) {
         let mut histories = std::mem::take(&mut self.histories);
         for content in &self.contents {

@@ -162,10 +162,25 @@ impl Keyset {
             ([] | [Csk { stage: Stage::Active, .. }], None) => {}
             _ => return Err(Refused::Rolling),
         }
-        self.longest.zone = self.longest.zone.max(served.ttl).max(TTL);
-        let until = now.saturating_add(self.longest.zone).saturating_add(served.delay);
+        let until = self.forgotten(served, now);
         self.keys.push(Csk { key, created: now, stage: Stage::Published { until } });
         Ok(())
+    }
+
+    /// Lets caches count from `now` for a key that was not served until then, or may not have been.
+    pub(crate) fn postpone(&mut self, served: Served, now: u32) {
+        let earliest = self.forgotten(served, now);
+        for csk in &mut self.keys {
+            if let Stage::Published { until } = &mut csk.stage {
+                *until = earliest.max(*until);
+            }
+        }
+    }
+
+    /// When no cache has anything any more of what is served until `now`.
+    fn forgotten(&mut self, served: Served, now: u32) -> u32 {
+        self.longest.zone = self.longest.zone.max(served.ttl).max(TTL);
+        now.saturating_add(self.longest.zone).saturating_add(served.delay)
     }
 
     /// Says whether the zone is to be signed at all. Signing ends once the parent has no DS record left.

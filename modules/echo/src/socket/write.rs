@@ -20,6 +20,7 @@ use crate::{
 
 /// How fast a peer must be to read a long message, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
+
 /// Writes what waits in the outbox until the connection ends.
 pub(super) async fn write(hub: Arc<Hub>, config: Arc<Config>, outbox: Arc<Outbox>) {
     let mut line = &outbox.line;

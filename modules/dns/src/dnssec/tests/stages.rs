@@ -142,3 +142,17 @@ fn what_another_signer_left_is_taken_away() {
     let keys = content.set(&name("example"), Rtype::DNSKEY).unwrap();
     assert_eq!(keys.data, [keyset.keys[0].key.dnskey().into()]);
 }
+
+#[test]
+fn caches_count_from_the_moment_at_which_a_key_is_served() {
+    let mut keyset = keyset();
+    let later = NOW + 1000;
+    keyset.postpone(SERVED, later);
+    let until = later + SERVED.ttl + SERVED.delay;
+    assert_eq!(stages(&keyset), [Stage::Published { until }]);
+    keyset.postpone(SERVED, NOW);
+    assert_eq!(stages(&keyset), [Stage::Published { until }], "it is never sooner");
+    assert!(!keyset.step(SERVED, None, until - 1) && keyset.step(SERVED, None, until));
+    keyset.postpone(SERVED, until);
+    assert_eq!(stages(&keyset), [Stage::Ready], "what was served for long enough stays so");
+}
