@@ -391,3 +391,27 @@ async fn who_asks_while_a_zone_is_under_way_need_not_wait_for_its_end() {
     assert!(ids.len() > 10 && place < ids.len() / 2, "{place} of {}", ids.len());
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_change_of_one_zone_leaves_the_others_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.test.zone");
+    fs::write(&file, "@ 60 SOA ns ops 1 1 1 1 1\n@ 60 NS ns\n").unwrap();
+    let config = Config { zones: vec![file], dnssec: true, ..config(folder.path()) };
+    let dns = Dns::bind(&config, ports(), &Registry::new()).unwrap();
+    let zones = || {
+        let zones = dns.shared.zones.load();
+        ["kube.test", "other.test"].map(|name| {
+            let number = zones.find(name.parse::<Name>().unwrap().wire()).unwrap();
+            Arc::clone(zones.iter().nth(number).unwrap())
+        })
+    };
+    let [own, other] = zones();
+    let name = "_acme-challenge.kube.test".parse().unwrap();
+    assert!(dns.handle().publish_txt(&name, &["proof".to_owned()], Duration::from_secs(60)).unwrap());
+    let [own_now, other_now] = zones();
+    assert!(!Arc::ptr_eq(&own, &own_now) && own_now.serial > own.serial);
+    assert!(Arc::ptr_eq(&other, &other_now));
+    // It is as signed as it was.
+    assert!(dns.handle().text(&other.apex, true).unwrap().contains("RRSIG"));
+}
