@@ -3,41 +3,18 @@ use std::{fs, net::SocketAddr, process::Command, time::Instant};
 
 use kube_dns_compare::{
     servers::{self, Files, Server},
-    zone::{APEX, Zone},
+    zone::APEX,
 };
-use kube_peer::{dice::Dice, free_port};
+use kube_peer::free_port;
 use serde_json::Value;
 
 use crate::{
-    dns_secondaries::{address, dig, figure, serial},
     journal::eventually,
     kube::{Home, LISTEN, Ran},
+    name_servers::{self, KEY, SECRET, address, dig, figure, files, serial},
 };
 
-/// What the zone is drawn from.
-const SEED: u64 = 6;
-/// What both sides have.
-const SECRET: &str = "cGFzc3dvcmQgb2YgdGhlIHNlY29uZGFyaWVz";
-const KEY: &str = "[dns.keys.second]\nalgorithm = \"hmac-sha512\"\nsecret_file = \"secret\"\n";
-
 const NSD: &str = r#"
-server:
-  server-count: 1
-  ip-address: 127.0.0.1@PORT
-  username: ""
-  chroot: ""
-  zonesdir: "FOLDER"
-  database: ""
-  pidfile: "FOLDER/pid"
-  xfrdfile: "FOLDER/xfrd"
-  xfrdir: "FOLDER"
-  zonelistfile: "FOLDER/zones"
-remote-control:
-  control-enable: no
-key:
-  name: "second"
-  algorithm: hmac-sha512
-  secret: "SECRET"
 zone:
   name: "ZONE"
   zonefile: "FILE"
@@ -47,22 +24,6 @@ zone:
 
 /// It signs, as KUBE would.
 const KNOT: &str = r#"
-server:
-  rundir: "FOLDER"
-  listen: 127.0.0.1@PORT
-database:
-  storage: "FOLDER"
-log:
-  - target: stderr
-    any: info
-key:
-  - id: second
-    algorithm: hmac-sha512
-    secret: SECRET
-remote:
-  - id: kube
-    address: 127.0.0.1@KUBE
-    key: second
 acl:
   - id: kube
     key: second
@@ -87,39 +48,16 @@ zone:
 "#;
 
 const BIND: &str = r#"
-options {
-  directory "FOLDER";
-  pid-file "FOLDER/pid";
-  session-keyfile "FOLDER/session.key";
-  managed-keys-directory "FOLDER";
-  listen-on port PORT { 127.0.0.1; };
-  listen-on-v6 { none; };
-  recursion no;
-  check-names primary ignore;
-  dnssec-validation no;
-};
-controls { };
-key "second" { algorithm hmac-sha512; secret "SECRET"; };
 zone "ZONE" {
   type primary;
   file "FILE";
+  check-names ignore;
   ixfr-from-differences yes;
   allow-transfer { key "second"; };
   notify explicit;
   also-notify { 127.0.0.1 port KUBE key "second"; };
 };
 "#;
-
-/// The file of a zone with names of every kind.
-fn files(home: &Home) -> Files {
-    let files = Files::write(&[&Zone::generate(&mut Dice::new(SEED), 500)], &home.path("")).unwrap();
-    // NSD 4.6 does not survive NSEC3 with a name that is too long for a wildcard below it.
-    let (_, file) = &files.zones[0];
-    let text = fs::read_to_string(file).unwrap();
-    let has_room = |line: &&str| line.split(' ').next().is_some_and(|owner| owner.len() + "*.".len() < 255);
-    fs::write(file, text.lines().filter(has_room).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
-    files
-}
 
 /// Writes a config with these options of the name server.
 fn configure(home: &Home, options: &str) {
@@ -276,12 +214,12 @@ fn a_kube_without_the_right_secret_gets_nothing_and_says_so() {
 
 /// Has a KUBE follow another name server, which takes changes of its zone file on SIGHUP.
 #[expect(clippy::print_stderr, reason = "how long it took is shown, not asserted")]
-fn follows(name: &'static str, config: &str, command: &[&str], is_signed: bool, has_changes: bool) {
+fn follows(name: &'static str, config: [&str; 2], command: &[&str], is_signed: bool, has_changes: bool) {
     let folder = Home::new();
     let files = files(&folder);
     let listen = free_port().unwrap();
     let file = files.zones[0].1.display().to_string();
-    let config = config.replace("KUBE", &listen.to_string()).replace("SECRET", SECRET).replace("ZONE", APEX);
+    let config = config.concat().replace("KUBE", &listen.to_string()).replace("SECRET", SECRET).replace("ZONE", APEX);
     let primary: Server = servers::start(name, &config.replace("FILE", &file), command, &files, &[]).unwrap();
     let second = secondary(primary.address, listen);
     let kube = second.start();
@@ -321,15 +259,15 @@ fn export_of_restarted(home: &Home) -> Vec<String> {
 
 #[test]
 fn a_kube_follows_nsd() {
-    follows("NSD", NSD, &["/usr/sbin/nsd", "-d", "-c"], false, false);
+    follows("NSD", [name_servers::NSD, NSD], &["/usr/sbin/nsd", "-d", "-c"], false, false);
 }
 
 #[test]
 fn a_kube_follows_knot_that_signs() {
-    follows("Knot", KNOT, &["/usr/sbin/knotd", "-c"], true, true);
+    follows("Knot", [name_servers::KNOT, KNOT], &["/usr/sbin/knotd", "-c"], true, true);
 }
 
 #[test]
 fn a_kube_follows_bind() {
-    follows("BIND", BIND, &["/usr/sbin/named", "-g", "-c"], false, true);
+    follows("BIND", [name_servers::BIND, BIND], &["/usr/sbin/named", "-g", "-c"], false, true);
 }

@@ -1,43 +1,21 @@
 //! NSD, Knot and BIND as secondaries of the name server.
-use std::{fs, net::SocketAddr, process::Command, time::Instant};
+use std::{fs, process::Command, time::Instant};
 
 use kube_dns_compare::{
     servers::{self, Files, Server},
-    zone::{APEX, Zone},
+    zone::APEX,
 };
-use kube_peer::dice::Dice;
 
 use crate::{
     journal::eventually,
     kube::{Home, Kube, Ran},
+    name_servers::{self, KEY, SECRET, address, dig, figure, serial},
 };
 
-/// What the zone is drawn from.
-const SEED: u64 = 6;
-/// What both sides have.
-const SECRET: &str = "cGFzc3dvcmQgb2YgdGhlIHNlY29uZGFyaWVz";
 /// The options of the name server: who has the key gets zones, who only has an address does not.
-const OPTIONS: &str =
-    "transfer = [\"second\"]\n[dns.keys.second]\nalgorithm = \"hmac-sha512\"\nsecret_file = \"secret\"\n";
+const OPTIONS: &str = "transfer = [\"second\"]\n";
 
 const NSD: &str = r#"
-server:
-  server-count: 1
-  ip-address: 127.0.0.1@PORT
-  username: ""
-  chroot: ""
-  zonesdir: "FOLDER"
-  database: ""
-  pidfile: "FOLDER/pid"
-  xfrdfile: "FOLDER/xfrd"
-  xfrdir: "FOLDER"
-  zonelistfile: "FOLDER/zones"
-remote-control:
-  control-enable: no
-key:
-  name: "second"
-  algorithm: hmac-sha512
-  secret: "SECRET"
 zone:
   name: "ZONE"
   zonefile: "zone"
@@ -46,22 +24,6 @@ zone:
 "#;
 
 const KNOT: &str = r#"
-server:
-  rundir: "FOLDER"
-  listen: 127.0.0.1@PORT
-database:
-  storage: "FOLDER"
-log:
-  - target: stderr
-    any: info
-key:
-  - id: second
-    algorithm: hmac-sha512
-    secret: SECRET
-remote:
-  - id: kube
-    address: 127.0.0.1@KUBE
-    key: second
 acl:
   - id: notify
     address: 127.0.0.1
@@ -74,34 +36,18 @@ zone:
 "#;
 
 const BIND: &str = r#"
-options {
-  directory "FOLDER";
-  pid-file "FOLDER/pid";
-  session-keyfile "FOLDER/session.key";
-  managed-keys-directory "FOLDER";
-  listen-on port PORT { 127.0.0.1; };
-  listen-on-v6 { none; };
-  recursion no;
-  notify no;
-};
-controls { };
-key "second" { algorithm hmac-sha512; secret "SECRET"; };
 zone "ZONE" {
   type secondary;
   primaries { 127.0.0.1 port KUBE key "second"; };
   file "FOLDER/zone";
+  notify no;
 };
 "#;
 
 /// A KUBE with one signed zone, and that zone's file.
 fn home() -> (Home, Files) {
     let home = Home::new();
-    let files = Files::write(&[&Zone::generate(&mut Dice::new(SEED), 500)], &home.path("")).unwrap();
-    // NSD 4.6 does not survive NSEC3 with a name that is too long for a wildcard below it.
-    let (_, file) = &files.zones[0];
-    let text = fs::read_to_string(file).unwrap();
-    let has_room = |line: &&str| line.split(' ').next().is_some_and(|owner| owner.len() + "*.".len() < 255);
-    fs::write(file, text.lines().filter(has_room).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let files = name_servers::files(&home);
     fs::write(home.path("secret"), SECRET).unwrap();
     configure(&home, &files, &[]);
     (home, files)
@@ -112,39 +58,14 @@ fn configure(home: &Home, files: &Files, notify: &[String]) {
     let (listen, zone) = (crate::kube::LISTEN, &files.zones[0].1);
     home.configure(&format!(
         "domain = \"localhost\"\ndata = \"data\"\n{listen}\n\
-         [dns]\nlisten = [\"127.0.0.1:0\"]\nzones = [{zone:?}]\ndnssec = true\nnotify = {notify:?}\n{OPTIONS}"
+         [dns]\nlisten = [\"127.0.0.1:0\"]\nzones = [{zone:?}]\ndnssec = true\nnotify = {notify:?}\n{OPTIONS}{KEY}"
     ));
 }
 
-/// The address of the name server.
-pub(crate) fn address(kube: &Kube<'_>) -> SocketAddr {
-    kube.address("dns", "dns")
-}
-
-/// What `dig` prints.
-pub(crate) fn dig(address: SocketAddr, args: &[&str]) -> String {
-    let port = address.port().to_string();
-    let mut command = Command::new("dig");
-    // Nothing of this machine's own settings.
-    command.env("HOME", "/nonexistent").args(["@127.0.0.1", "-p", &port, "+norecurse", "+time=20"]);
-    Ran::from(command.args(args)).stdout
-}
-
-/// The serial number that a server has of the zone; nothing if it has none.
-pub(crate) fn serial(address: SocketAddr) -> Option<u32> {
-    dig(address, &["+short", APEX, "SOA"]).split_whitespace().nth(2)?.parse().ok()
-}
-
-/// What a figure of the metrics says.
-pub(crate) fn figure(kube: &Kube<'_>, name: &str) -> f64 {
-    let page = kube.metrics("/metrics").text();
-    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0.0)
-}
-
 /// Starts a secondary of `kube`, and waits until it has the zone.
-fn secondary(name: &'static str, config: &str, command: &[&str], kube: &Kube<'_>, files: &Files) -> Server {
+fn secondary(name: &'static str, config: [&str; 2], command: &[&str], kube: &Kube<'_>, files: &Files) -> Server {
     let port = address(kube).port().to_string();
-    let config = config.replace("KUBE", &port).replace("SECRET", SECRET).replace("ZONE", APEX);
+    let config = config.concat().replace("KUBE", &port).replace("SECRET", SECRET).replace("ZONE", APEX);
     servers::start(name, &config, command, files, &[]).unwrap()
 }
 
@@ -155,9 +76,9 @@ fn nsd_knot_and_bind_get_zones_with_a_key_and_follow_them() {
     let kube = home.start();
     let address = address(&kube);
     let secondaries = [
-        secondary("NSD", NSD, &["/usr/sbin/nsd", "-d", "-c"], &kube, &files),
-        secondary("Knot", KNOT, &["/usr/sbin/knotd", "-c"], &kube, &files),
-        secondary("BIND", BIND, &["/usr/sbin/named", "-g", "-c"], &kube, &files),
+        secondary("NSD", [name_servers::NSD, NSD], &["/usr/sbin/nsd", "-d", "-c"], &kube, &files),
+        secondary("Knot", [name_servers::KNOT, KNOT], &["/usr/sbin/knotd", "-c"], &kube, &files),
+        secondary("BIND", [name_servers::BIND, BIND], &["/usr/sbin/named", "-g", "-c"], &kube, &files),
     ];
     let first = serial(address).unwrap();
     for secondary in &secondaries {

@@ -8,6 +8,7 @@ mod client;
 mod curl;
 mod journal;
 mod kube;
+mod name_servers;
 mod network;
 
 mod apps;
