@@ -6,11 +6,11 @@
 use std::{net::IpAddr, ptr};
 
 use crate::{
+    address::Address,
     cookie::{Cookies, Presented},
     denial::Hash,
     grant::Grants,
     name::{LONGEST, length, suffixes},
-    notify::Notified,
     query::{Edns, HEADER, Malformed, Opcode, Query},
     reply::{OPT, Rcode, Reply, Section, UDP_LIMIT},
     rrset::{IN, Rrset},
@@ -77,7 +77,7 @@ pub(crate) struct Identity {
     /// What queries may be signed with.
     pub(crate) keys: Vec<tsig::Key>,
     /// Who is told of changes.
-    pub(crate) notify: Vec<Notified>,
+    pub(crate) notify: Vec<Address>,
     /// Who may update what.
     pub(crate) grants: Grants,
     /// The zones of other name servers that are served here too.

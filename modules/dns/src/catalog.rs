@@ -11,6 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::{
     Error,
+    address::Address,
     check::Expected,
     content::{Content, Set},
     dnssec::rollover::Parent,
@@ -22,7 +23,6 @@ use crate::{
     name::Name,
     overlay::{Left, Overlay},
     parent::Unclear,
-    resolve::Resolver,
     rtype::Rtype,
     secondary::replica::Replica,
     serve::Shared,
@@ -185,7 +185,7 @@ impl Catalog {
     }
 
     /// Who is asked for other zones; empty: those of the system.
-    pub(crate) fn resolvers(&self) -> Vec<Resolver> {
+    pub(crate) fn resolvers(&self) -> Vec<Address> {
         self.shared.resolvers.load().to_vec()
     }
 

@@ -13,6 +13,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{
     Error,
+    address::Address,
     ask::{Over, ask},
     catalog::Catalog,
     check::{Above, Asked, Expected, Facts, Finding, Large, Referral, Reply, Verdict, findings},
@@ -20,7 +21,7 @@ use crate::{
     delegation::all,
     name::Name,
     parent,
-    resolve::{PORT, Resolver, Resolvers, Server, addresses},
+    resolve::{PORT, Resolvers, Server, addresses},
     response::{Question, Response},
     rtype::Rtype,
 };
@@ -38,7 +39,7 @@ pub(crate) async fn check(
     catalog: &Arc<Catalog>,
     zone: &Name,
     issuer: Option<String>,
-    resolvers: &[Resolver],
+    resolvers: &[Address],
 ) -> Option<Vec<Finding>> {
     let unknown = |says: String| vec![Finding { about: "name servers".to_owned(), verdict: Verdict::Unknown, says }];
     if catalog.is_mirrored(zone) {

@@ -10,10 +10,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::outside::server::{Server, well_known};
 use crate::{
     Error, Name,
+    address::Address,
     grant::Update,
     interfaces::{self, Addresses},
-    notify::Notified,
-    resolve::Resolver,
     transfer::Secondary as Transferred,
     tsig::Algorithm,
 };
@@ -38,7 +37,7 @@ pub struct Config {
     /// Zones of other name servers that are served here too.
     pub secondary: Vec<Secondary>,
     /// Secondaries that are told when a zone has changed.
-    pub notify: Vec<Notified>,
+    pub notify: Vec<Address>,
     /// The keys that queries may be signed with, by their names.
     pub keys: BTreeMap<Name, Key>,
     /// Who may update which names.
@@ -46,7 +45,7 @@ pub struct Config {
     /// Whether zones are signed.
     pub dnssec: bool,
     /// Who is asked for other zones, such as the parents of the signed ones; empty: those of the system.
-    pub resolvers: Vec<Resolver>,
+    pub resolvers: Vec<Address>,
     /// Whom to ask for the address that others see, where the zone says the addresses that are found and no interface has a
     /// public IPv4 one; at most [`SERVERS`].
     pub stun: Vec<Server>,
@@ -139,7 +138,7 @@ pub struct Secondary {
     /// Its name.
     pub zone: Name,
     /// Where it comes from, over UDP and TCP. The first that has it is as good as any.
-    pub primaries: Vec<Notified>,
+    pub primaries: Vec<Address>,
     /// The key that both sides sign with; without one a primary is known by its address alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Name>,

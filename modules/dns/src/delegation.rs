@@ -10,12 +10,13 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     LOOK,
+    address::Address,
     ask::{Over, ask},
     catalog::Catalog,
     dnssec::rollover::Parent,
     name::Name,
     parent::{self, NoAnswer, Unclear},
-    resolve::{PORT, Resolver, Resolvers, Server},
+    resolve::{PORT, Resolvers, Server},
     response::{Question, Response},
     rtype::Rtype,
     serve::Shared,
@@ -43,7 +44,7 @@ pub(crate) async fn follow(catalog: &Arc<Catalog>, shared: &Shared) {
 }
 
 /// Which DS records the parent of `zone` has.
-async fn parent_of(zone: &Name, resolvers: &[Resolver]) -> Result<Parent, Unclear> {
+async fn parent_of(zone: &Name, resolvers: &[Address]) -> Result<Parent, Unclear> {
     if parent::is_private(zone) && resolvers.is_empty() {
         return Err(Unclear::Private);
     }

@@ -3,12 +3,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     Error,
+    address::Address,
     catalog::Catalog,
     check::Finding,
     checking,
     content::{Content, Set},
     name::Name,
-    resolve::Resolver,
     rtype::Rtype,
     secondary::{Mirrored, Secondaries},
     signing::Delegation,
@@ -60,7 +60,7 @@ impl Handle {
 
     /// Looks at a zone as the rest of the world sees it; none if it is not served. What others have is asked of `resolver`, or of
     /// those of the config; `issuer` is the authority that is to make certificates, as CAA records call it. It takes up to a minute.
-    pub async fn check(&self, zone: &Name, resolver: Option<Resolver>, issuer: Option<String>) -> Option<Vec<Finding>> {
+    pub async fn check(&self, zone: &Name, resolver: Option<Address>, issuer: Option<String>) -> Option<Vec<Finding>> {
         let resolvers = resolver.map_or_else(|| self.0.resolvers(), |resolver| vec![resolver]);
         checking::check(&self.0, zone, issuer, &resolvers).await
     }

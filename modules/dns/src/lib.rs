@@ -30,6 +30,7 @@
 //! It resolves nothing for others, and forwards nothing; by way of resolvers it finds the parents of its signed zones, to ask them for DS
 //! records. It keeps no cache of answers: they are copied together from what was
 //! encoded when a zone was read, faster than the system takes to send them.
+mod address;
 mod answer;
 mod ask;
 mod catalog;
@@ -109,6 +110,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+pub use address::Address;
 pub use check::{Finding, Verdict};
 pub use config::{Config, Entry, Key, Own, SERVERS, Secondary as Followed, Server, well_known};
 pub use content::{Content, Record, Set, Unfit};
@@ -121,10 +123,8 @@ pub use grant::{Changeable, Pattern, Update};
 pub use handle::{Handle, Updated};
 pub use holder::Holder;
 pub use name::{Name, NotAName};
-pub use notify::Notified;
 pub use ports::{Https, Offer, Ports};
 pub use presigned::Unservable;
-pub use resolve::Resolver;
 pub use rtype::Rtype;
 pub use secondary::Mirrored;
 pub use signing::{Delegation, NotRolled};

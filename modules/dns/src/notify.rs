@@ -1,48 +1,16 @@
 //! Pure: who is still to be told that a zone has changed: [RFC 1996](https://www.rfc-editor.org/rfc/rfc1996).
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-
-use crate::{name::Name, query::HEADER, rrset::IN, rtype::Rtype, secondary::heard::Followed};
+use crate::{address::Address, name::Name, query::HEADER, rrset::IN, rtype::Rtype, secondary::heard::Followed};
 
 /// How often one is told that does not answer. The pause doubles each time.
 const TIMES: u32 = 5;
 /// The first pause.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Whom to tell: an address with a port, or without for port 53.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Notified(pub SocketAddr);
-
-impl FromStr for Notified {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let with_port = |text: &str| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
-        let wrong = || format!("{text:?} is not an address, like \"192.0.2.7\" or \"[2001:db8::7]:5353\"");
-        text.parse().or_else(|_| with_port(text)).map(Self).map_err(|_| wrong())
-    }
-}
-
-impl TryFrom<String> for Notified {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Notified> for String {
-    fn from(notified: Notified) -> Self {
-        notified.0.to_string()
-    }
-}
 
 /// What came of telling one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +72,7 @@ impl Notices {
     pub(crate) fn follow(
         &mut self,
         zones: &[(Name, u32)],
-        to: &[Notified],
+        to: &[Address],
         followed: &[Followed],
         now: Instant,
         mut id: impl FnMut() -> u16,
@@ -180,7 +148,7 @@ fn message(zone: &Name, id: u16) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn notified(text: &str) -> Notified {
+    fn notified(text: &str) -> Address {
         text.parse().unwrap()
     }
 
@@ -193,19 +161,6 @@ mod tests {
         let mut answer = message.to_vec();
         (answer[2], answer[3]) = (0xa4, rcode);
         answer
-    }
-
-    #[test]
-    fn whom_to_tell_is_an_address_with_a_port_or_without() {
-        for (text, shown) in [
-            ("192.0.2.2", "192.0.2.2:53"),
-            ("192.0.2.2:5353", "192.0.2.2:5353"),
-            ("2001:db8::2", "[2001:db8::2]:53"),
-            ("[2001:db8::2]:5353", "[2001:db8::2]:5353"),
-        ] {
-            assert_eq!(String::from(notified(text)), shown);
-        }
-        assert!("ns.example".parse::<Notified>().unwrap_err().contains("ns.example"));
     }
 
     #[test]

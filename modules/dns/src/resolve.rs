@@ -5,17 +5,15 @@ use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
     path::Path,
-    str::FromStr,
 };
 
 use domain::base::iana::OptRcode;
 use futures_util::future::{join, join_all};
-use serde::{Deserialize, Serialize};
 
 use crate::{
+    address::Address,
     ask::{Over, ask},
     name::Name,
-    notify::Notified,
     response::{Question, Response},
     rtype::Rtype,
 };
@@ -34,33 +32,6 @@ const ADDRESSES: usize = 8;
 /// Where name servers are.
 pub(crate) const PORT: u16 = 53;
 
-/// A resolver: an address with a port, or without for port 53.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Resolver(pub SocketAddr);
-
-impl FromStr for Resolver {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(|Notified(address)| Self(address))
-    }
-}
-
-impl TryFrom<String> for Resolver {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Resolver> for String {
-    fn from(resolver: Resolver) -> Self {
-        Notified(resolver.0).into()
-    }
-}
-
 /// Those who are asked for other zones.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolvers(Vec<SocketAddr>);
@@ -78,7 +49,7 @@ impl Resolvers {
     ///
     /// # Errors
     /// What the system says cannot be read.
-    pub(crate) fn of(config: &[Resolver]) -> io::Result<Self> {
+    pub(crate) fn of(config: &[Address]) -> io::Result<Self> {
         if !config.is_empty() {
             return Ok(Self(config.iter().map(|resolver| resolver.0).collect()));
         }
@@ -207,13 +178,6 @@ mod tests {
         let expected = ["192.0.2.53:53", "[2001:db8::53]:53", "192.0.2.54:53"].map(|text| text.parse().unwrap());
         assert_eq!(system(text), expected);
         assert_eq!(system("options edns0"), ["127.0.0.1:53".parse().unwrap()]);
-    }
-
-    #[test]
-    fn a_resolver_of_the_config_may_have_a_port() {
-        assert_eq!("192.0.2.53".parse::<Resolver>().unwrap().0, "192.0.2.53:53".parse().unwrap());
-        assert_eq!("[::1]:5353".parse::<Resolver>().unwrap().0, "[::1]:5353".parse().unwrap());
-        assert!("resolver.example".parse::<Resolver>().is_err());
     }
 
     proptest! {

@@ -11,10 +11,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
+    address::Address,
     answer::{Answered, Identity},
     metrics::Metrics,
     queue::Queue,
-    resolve::Resolver,
     secondary::heard::Notice,
     tcp::Connections,
     zone::Zones,
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     pub(crate) identity: ArcSwap<Identity>,
     /// Who is asked for other zones; empty: those of the system.
-    pub(crate) resolvers: ArcSwap<Vec<Resolver>>,
+    pub(crate) resolvers: ArcSwap<Vec<Address>>,
     pub(crate) metrics: Metrics,
     /// Requests to update names.
     pub(crate) updates: Queue,

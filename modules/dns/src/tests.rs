@@ -328,7 +328,7 @@ async fn secondaries_are_told_at_start_and_of_every_change() {
     let folder = tempfile::tempdir().unwrap();
     let [mut hears, unheard] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     hears.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let notify = [&hears, &unheard].map(|socket| Notified(socket.local_addr().unwrap())).to_vec();
+    let notify = [&hears, &unheard].map(|socket| Address(socket.local_addr().unwrap())).to_vec();
     let (running, _, dns) = serve(&Config { notify, ..config(folder.path()) }).await;
     let name: Name = "_acme-challenge.kube.test".parse().unwrap();
     for change in 0..3 {

@@ -12,8 +12,8 @@ use tokio::task::yield_now;
 use super::*;
 use crate::{
     Dns, Own,
+    address::Address,
     config::{self, Key},
-    notify::Notified,
     rtype::Rtype,
     tests::ports,
     transfer,
@@ -40,7 +40,7 @@ fn primary(folder: &Path) -> Config {
 
 /// One who gets the zone from there.
 fn secondary(folder: &Path, primaries: &[SocketAddr]) -> Config {
-    let primaries = primaries.iter().copied().map(Notified).collect();
+    let primaries = primaries.iter().copied().map(Address).collect();
     let zone = ZONE.parse().unwrap();
     Config { secondary: vec![config::Secondary { zone, primaries, key: None }], ..config(folder) }
 }
