@@ -1,5 +1,5 @@
 //! NSD, Knot and BIND as secondaries of the name server.
-use std::{fs, process::Command, time::Instant};
+use std::{fs, time::Instant};
 
 use kube_dns_compare::{
     servers::{self, Files, Server},
@@ -8,7 +8,7 @@ use kube_dns_compare::{
 
 use crate::{
     journal::eventually,
-    kube::{Home, Kube, Ran},
+    kube::{Home, Kube},
     name_servers::{self, KEY, SECRET, address, dig, figure, serial},
 };
 

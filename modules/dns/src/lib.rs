@@ -17,7 +17,7 @@
 //!   config, zone files, Handle --> catalog --> Zones, immutable, swapped whole
 //!     updates --> queue --> update --^            |
 //!      primaries --> secondary ------^            |
-//!   a thread a processor: recvmmsg --> query --> answer --> limit --> sendmmsg
+//!   a thread a processor: datagram --> query --> answer --> limit --> datagram
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
 //! `query`, `answer`, `reply`, `response`, `parent`, `check`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`,

@@ -1,18 +1,21 @@
-//! Queries in datagrams: a thread a processor, many messages a system call.
+//! Queries in datagrams: a thread a processor.
+//!
+//! One system call takes a query, one sends its answer. `recvmmsg` and `sendmmsg` were measured beside it and cost up to a tenth
+//! more with the eight or so that come at once: what is saved by entering the kernel less often is spent on headers and
+//! vectors that are copied for each message.
 use std::{
-    io::{self, IoSlice, IoSliceMut},
-    mem,
-    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    io,
+    net::{SocketAddr, UdpSocket},
+    os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use nix::{
-    errno::Errno,
-    sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg},
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags, recvfrom, sendto},
 };
-use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::{
     answer::{Client, Transport, answer, cut_short},
@@ -23,10 +26,7 @@ use crate::{
     serve::Shared,
 };
 
-/// Most messages that are taken with one system call, and least: what is made room for costs time even if nothing comes.
-const BATCH: usize = 64;
-const LEAST: usize = 8;
-/// Batches of one socket before it is another's turn.
+/// Messages of one socket before it is another's turn.
 const TURN: usize = 64;
 /// Octets of the longest query: longer ones have no room to be one, but for updates, which come by TCP.
 const LONGEST: usize = 2048;
@@ -67,7 +67,7 @@ impl Worker {
                         state.drain(socket)?;
                     }
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -83,16 +83,8 @@ struct State<'a> {
     /// Whether something was counted since.
     is_counting: bool,
     begun: Instant,
-    /// How many messages there is room for in the next batch: twice as many as came with the last.
-    room: usize,
-    received: MultiHeaders<SockaddrStorage>,
-    sent: MultiHeaders<SockaddrStorage>,
-    queries: Vec<[u8; LONGEST]>,
-    answers: Vec<Vec<u8>>,
-    /// Octets and sender of each query.
-    came: Vec<(usize, Option<SockaddrStorage>)>,
-    /// Where the answers go, as many as there are.
-    to: Vec<Option<SockaddrStorage>>,
+    query: Box<[u8; LONGEST]>,
+    answer: Vec<u8>,
 }
 
 impl<'a> State<'a> {
@@ -105,75 +97,53 @@ impl<'a> State<'a> {
             flushed: now,
             is_counting: false,
             begun: now,
-            room: LEAST,
-            received: MultiHeaders::preallocate(BATCH, None),
-            sent: MultiHeaders::preallocate(BATCH, None),
-            queries: vec![[0; LONGEST]; BATCH],
-            answers: vec![Vec::new(); BATCH],
-            came: Vec::with_capacity(BATCH),
-            to: Vec::with_capacity(BATCH),
+            query: Box::new([0; LONGEST]),
+            answer: Vec::new(),
         }
     }
 
-    /// Answers what has come to a socket, for as long as there is more than one system call takes: nobody needs to be asked
-    /// then whether there is any. Others get their turn after a while.
+    /// Answers what has come to a socket; others get their turn after a while.
     fn drain(&mut self, socket: &UdpSocket) -> io::Result<()> {
-        for _ in 0..TURN {
-            let room = self.room;
-            let taken = self.serve(socket)?;
-            self.room = (2 * taken).clamp(LEAST, BATCH);
-            if taken < room {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers what has come to a socket; says how many messages that were.
-    fn serve(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        self.came.clear();
-        {
-            let mut slices: Vec<_> =
-                self.queries[..self.room].iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-            let flags = MsgFlags::MSG_DONTWAIT;
-            match recvmmsg(socket.as_raw_fd(), &mut self.received, slices.iter_mut(), flags, None) {
-                Ok(messages) => self.came.extend(messages.map(|message| (message.bytes, message.address))),
-                // The last is about an answer that could not be delivered.
-                Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED) => return Ok(0),
-                Err(error) => return Err(error.into()),
-            }
-        }
         let begun = Instant::now();
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
         let millis = begun.duration_since(self.begun).as_millis() as u32;
         let (zones, identity) = (self.shared.zones.load(), self.shared.identity.load());
         self.limiter.set(identity.rate_limit);
-        self.to.clear();
-        let mut answers = mem::take(&mut self.answers);
-        for ((length, from), query) in self.came.iter().zip(&self.queries) {
-            let Some(address) = from.as_ref().and_then(address) else { continue };
-            let client = Client { address, transport: Transport::Udp, now };
-            let out = &mut answers[self.to.len()];
-            let later = || later(socket, from.as_ref(), self.shared);
-            match Queue::take(self.shared, &identity, &query[..*length], now, later) {
+        let mut taken = 0;
+        while taken < TURN {
+            let (length, from) = match recvfrom(socket, &mut self.query[..], RecvFlags::DONTWAIT) {
+                Ok((length, _, from)) => (length, from.and_then(|from| SocketAddr::try_from(from).ok())),
+                Err(Errno::AGAIN) => break,
+                // The last is about an answer that could not be delivered.
+                Err(Errno::INTR | Errno::CONNREFUSED) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            taken += 1;
+            let Some(from) = from else { continue };
+            let client = Client { address: from.ip(), transport: Transport::Udp, now };
+            let out = &mut self.answer;
+            let query = &self.query[..length];
+            match Queue::take(self.shared, &identity, query, now, || later(socket, from, self.shared)) {
                 Taken::No => {}
                 Taken::Yes => continue,
                 Taken::Full(answer) => {
-                    *out = answer;
-                    self.to.push(*from);
+                    send(socket, &answer, from, self.shared);
                     continue;
                 }
             }
-            let Some(answered) = answer(&zones, &identity, &client, &query[..*length], out) else {
+            let Some(answered) = answer(&zones, &identity, &client, query, out) else {
                 self.shared.metrics.ignored.inc();
                 continue;
             };
             self.tally.count(&answered);
-            if !self.shared.hears(&identity, &answered, address) {
+            if !self.shared.hears(&identity, &answered, client.address) {
                 continue;
             }
-            let verdict =
-                if answered.is_known { Verdict::Send } else { self.limiter.take(address, answered.kind as u8, millis) };
+            let verdict = if answered.is_known {
+                Verdict::Send
+            } else {
+                self.limiter.take(client.address, answered.kind as u8, millis)
+            };
             match verdict {
                 Verdict::Send => {}
                 Verdict::Slip => {
@@ -185,39 +155,16 @@ impl<'a> State<'a> {
                     continue;
                 }
             }
-            self.to.push(*from);
+            send(socket, out, from, self.shared);
         }
-        self.answers = answers;
-        self.send(socket);
         self.is_counting = true;
-        let taken = self.came.len();
         if taken > 0 {
-            let each = begun.elapsed().as_secs_f64() / taken as f64;
-            self.shared.metrics.seconds.observe(each);
+            self.shared.metrics.seconds.observe(begun.elapsed().as_secs_f64() / taken as f64);
         }
         if begun.duration_since(self.flushed) > FLUSH {
             self.flush();
         }
-        Ok(taken)
-    }
-
-    /// Sends the answers.
-    fn send(&mut self, socket: &UdpSocket) {
-        let mut done = 0;
-        while done < self.to.len() {
-            let slices: Vec<_> =
-                self.answers[done..self.to.len()].iter().map(|answer| [IoSlice::new(answer)]).collect();
-            let flags = MsgFlags::empty();
-            match sendmmsg(socket.as_raw_fd(), &mut self.sent, slices.iter(), &self.to[done..], [], flags) {
-                Ok(sent) => done += sent.count(),
-                Err(Errno::EINTR) => {}
-                // A datagram may be lost, and one that cannot be sent must not keep back those behind it.
-                Err(_) => {
-                    self.shared.metrics.unsent.inc();
-                    done += 1;
-                }
-            }
-        }
+        Ok(())
     }
 
     fn flush(&mut self) {
@@ -226,15 +173,15 @@ impl<'a> State<'a> {
     }
 }
 
-/// What sends an answer to `to` later, from the same socket; none if there is nothing to send it with.
-fn later(socket: &UdpSocket, to: Option<&SockaddrStorage>, shared: &Shared) -> Option<Answer> {
-    let v4 = || to?.as_sockaddr_in().map(|address| SocketAddr::V4(SocketAddrV4::from(*address)));
-    let v6 = || to?.as_sockaddr_in6().map(|address| SocketAddr::V6(SocketAddrV6::from(*address)));
-    let (to, socket, unsent) = (v4().or_else(v6)?, socket.try_clone().ok()?, shared.metrics.unsent.clone());
-    Some(Box::new(move |answer| unsent.inc_by(socket.send_to(&answer, to).is_err().into())))
+/// Sends an answer. A datagram may be lost: one that cannot be sent is counted, and keeps nobody waiting.
+fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr, shared: &Shared) {
+    if sendto(socket, answer, SendFlags::empty(), &to).is_err() {
+        shared.metrics.unsent.inc();
+    }
 }
 
-fn address(socket: &SockaddrStorage) -> Option<IpAddr> {
-    let v4 = socket.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-    v4.or_else(|| socket.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+/// What sends an answer to `to` later, from the same socket; none if there is nothing to send it with.
+fn later(socket: &UdpSocket, to: SocketAddr, shared: &Shared) -> Option<Answer> {
+    let (socket, unsent) = (socket.try_clone().ok()?, shared.metrics.unsent.clone());
+    Some(Box::new(move |answer| unsent.inc_by(socket.send_to(&answer, to).is_err().into())))
 }
