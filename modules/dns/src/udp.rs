@@ -13,7 +13,7 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    io::Errno,
+    io::{Errno, retry_on_intr},
     net::{RecvFlags, SendFlags, recvfrom, sendto},
 };
 
@@ -113,9 +113,8 @@ impl<'a> State<'a> {
         while taken < TURN {
             let (length, from) = match recvfrom(socket, &mut self.query[..], RecvFlags::DONTWAIT) {
                 Ok((length, _, from)) => (length, from.and_then(|from| SocketAddr::try_from(from).ok())),
-                Err(Errno::AGAIN) => break,
                 // The last is about an answer that could not be delivered.
-                Err(Errno::INTR | Errno::CONNREFUSED) => continue,
+                Err(Errno::AGAIN | Errno::INTR | Errno::CONNREFUSED) => break,
                 Err(error) => return Err(error.into()),
             };
             taken += 1;
@@ -157,8 +156,8 @@ impl<'a> State<'a> {
             }
             send(socket, out, from, self.shared);
         }
-        self.is_counting = true;
         if taken > 0 {
+            self.is_counting = true;
             self.shared.metrics.seconds.observe(begun.elapsed().as_secs_f64() / taken as f64);
         }
         if begun.duration_since(self.flushed) > FLUSH {
@@ -175,7 +174,7 @@ impl<'a> State<'a> {
 
 /// Sends an answer. A datagram may be lost: one that cannot be sent is counted, and keeps nobody waiting.
 fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr, shared: &Shared) {
-    if sendto(socket, answer, SendFlags::empty(), &to).is_err() {
+    if retry_on_intr(|| sendto(socket, answer, SendFlags::empty(), &to)).is_err() {
         shared.metrics.unsent.inc();
     }
 }
