@@ -54,8 +54,13 @@ impl Client {
             .env("NODE_EXTRA_CA_CERTS", authorities)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        // Not inherited: Node makes what it is given non-blocking, for everyone who has it, and one that is killed leaves it so.
+        let complaints = BufReader::new(child.stderr.take().unwrap()).lines();
+        #[expect(clippy::print_stderr, reason = "what a failed test shows")]
+        thread::spawn(move || complaints.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
         let (sender, output) = channel();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         thread::spawn(move || {
