@@ -259,7 +259,7 @@ fn export_of_restarted(home: &Home) -> Vec<String> {
 
 #[test]
 fn a_kube_follows_nsd() {
-    follows("NSD", [name_servers::NSD, NSD], &["/usr/sbin/nsd", "-d", "-c"], false, false);
+    follows("NSD", [&name_servers::nsd(), NSD], &["/usr/sbin/nsd", "-d", "-c"], false, false);
 }
 
 #[test]

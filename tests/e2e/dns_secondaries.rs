@@ -76,7 +76,7 @@ fn nsd_knot_and_bind_get_zones_with_a_key_and_follow_them() {
     let kube = home.start();
     let address = address(&kube);
     let secondaries = [
-        secondary("NSD", [name_servers::NSD, NSD], &["/usr/sbin/nsd", "-d", "-c"], &kube, &files),
+        secondary("NSD", [&name_servers::nsd(), NSD], &["/usr/sbin/nsd", "-d", "-c"], &kube, &files),
         secondary("Knot", [name_servers::KNOT, KNOT], &["/usr/sbin/knotd", "-c"], &kube, &files),
         secondary("BIND", [name_servers::BIND, BIND], &["/usr/sbin/named", "-g", "-c"], &kube, &files),
     ];

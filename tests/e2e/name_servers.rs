@@ -2,7 +2,7 @@
 use std::{fs, net::SocketAddr, process::Command};
 
 use kube_dns_compare::{
-    servers::Files,
+    servers::{self, Files},
     zone::{APEX, Zone},
 };
 use kube_peer::dice::Dice;
@@ -16,26 +16,21 @@ pub(crate) const SECRET: &str = "cGFzc3dvcmQgb2YgdGhlIHNlY29uZGFyaWVz";
 /// The same for a KUBE, with the secret in a file.
 pub(crate) const KEY: &str = "[dns.keys.second]\nalgorithm = \"hmac-sha512\"\nsecret_file = \"secret\"\n";
 
-/// The start of NSD's config: a server of its own, and the key. Before the zone comes what `PORT`, `FOLDER` and `SECRET` are.
-pub(crate) const NSD: &str = r#"
+/// What NSD's config has beside [`servers::NSD`]: an address and the key. Before the zone comes what `PORT`, `FOLDER` and
+/// `SECRET` are.
+const NSD_KEY: &str = r#"
 server:
-  server-count: 1
   ip-address: 127.0.0.1@PORT
-  username: ""
-  chroot: ""
-  zonesdir: "FOLDER"
-  database: ""
-  pidfile: "FOLDER/pid"
-  xfrdfile: "FOLDER/xfrd"
-  xfrdir: "FOLDER"
-  zonelistfile: "FOLDER/zones"
-remote-control:
-  control-enable: no
 key:
   name: "second"
   algorithm: hmac-sha512
   secret: "SECRET"
 "#;
+
+/// The start of NSD's config.
+pub(crate) fn nsd() -> String {
+    format!("{}{NSD_KEY}", servers::NSD)
+}
 
 /// The same for Knot, which knows KUBE as `kube`.
 pub(crate) const KNOT: &str = r#"

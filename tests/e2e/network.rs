@@ -5,6 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use kube_dns_compare::servers;
 use tempfile::TempDir;
 
 use crate::{journal::eventually, kube::Ran};
@@ -60,23 +61,6 @@ pub(crate) fn dig(address: &str, args: &[&str]) -> String {
     Ran::from(command.args(args)).stdout
 }
 
-const NSD: &str = r#"
-server:
-  server-count: 1
-  ip-address: ADDRESS
-  username: ""
-  chroot: ""
-  zonesdir: "FOLDER"
-  database: ""
-  pidfile: "FOLDER/pid"
-  xfrdfile: "FOLDER/xfrd"
-  xfrdir: "FOLDER"
-  zonelistfile: "FOLDER/zones"
-  rrl-ratelimit: 0
-remote-control:
-  control-enable: no
-"#;
-
 /// A name server with zones from files: NSD.
 pub(crate) struct Nsd {
     process: Option<Process>,
@@ -99,8 +83,10 @@ impl Nsd {
         let path = self.folder.path();
         let text = format!("$ORIGIN {zone}.\n$TTL 60\n@ SOA ns1 ops {} 60 60 3600 60\n{records}\n", self.serial);
         fs::write(path.join("zone"), text).unwrap();
-        let config = NSD.replace("ADDRESS", &self.address).replace("FOLDER", &path.display().to_string());
-        fs::write(path.join("nsd.conf"), format!("{config}zone:\n  name: \"{zone}\"\n  zonefile: \"zone\"\n")).unwrap();
+        let base = servers::NSD.replace("FOLDER", &path.display().to_string());
+        let here = format!("server:\n  ip-address: {}\n  rrl-ratelimit: 0\n", self.address);
+        let zones = format!("zone:\n  name: \"{zone}\"\n  zonefile: \"zone\"\n");
+        fs::write(path.join("nsd.conf"), base + &here + &zones).unwrap();
         self.process = Some(Process::start(&["/usr/sbin/nsd", "-d", "-c", "nsd.conf"], path));
         eventually(&format!("{zone} at {}", self.address), || {
             let said = dig(&self.address, &["+tcp", zone, "SOA"]);

@@ -79,15 +79,10 @@ impl Files {
     }
 }
 
-/// Starts NSD with one process that answers. `wrap` is what it is started by: a core to stay on, say.
-///
-/// # Errors
-/// It is not installed, or does not take the zones.
-pub fn nsd(files: &Files, wrap: &[&str]) -> Result<Server> {
-    const CONFIG: &str = r#"
+/// The start of NSD's config: one process that answers, and nothing outside of `FOLDER`. What goes on with `server:` says where.
+pub const NSD: &str = r#"
 server:
   server-count: 1
-  ip-address: 127.0.0.1@PORT
   username: ""
   chroot: ""
   zonesdir: "FOLDER"
@@ -96,17 +91,27 @@ server:
   xfrdfile: "FOLDER/xfrd"
   xfrdir: "FOLDER"
   zonelistfile: "FOLDER/zones"
+remote-control:
+  control-enable: no
+"#;
+
+/// Starts NSD with one process that answers. `wrap` is what it is started by: a core to stay on, say.
+///
+/// # Errors
+/// It is not installed, or does not take the zones.
+pub fn nsd(files: &Files, wrap: &[&str]) -> Result<Server> {
+    const CONFIG: &str = r#"
+server:
+  ip-address: 127.0.0.1@PORT
   minimal-responses: yes
   refuse-any: no
   ipv4-edns-size: 1232
   rrl-ratelimit: 0
   rrl-whitelist-ratelimit: 0
   tcp-count: 100
-remote-control:
-  control-enable: no
 "#;
     let zones = files.each("zone:\n  name: \"ZONE\"\n  zonefile: \"FILE\"\n");
-    start("NSD", &format!("{CONFIG}{zones}"), &["/usr/sbin/nsd", "-d", "-c"], files, wrap)
+    start("NSD", &format!("{NSD}{CONFIG}{zones}"), &["/usr/sbin/nsd", "-d", "-c"], files, wrap)
 }
 
 /// Starts Knot with one thread for UDP.
