@@ -75,9 +75,12 @@ impl Updated {
         text::read(zone, None).ok().map(Self)
     }
 
-    /// The zone after a message, whatever that wants first; none if it is no update, or changes nothing.
+    /// The zone after a message, whatever that wants first; none if it is no update of it.
     pub fn update(&self, message: &[u8]) -> Option<Content> {
         let update = Update::read(message, &Query::read(message).ok()?).ok()?;
+        if update.zone != *self.0.apex() {
+            return None;
+        }
         update.check(&self.0).ok();
         let asker = Asker { key: self.0.apex(), now: 1 };
         let left = update.apply(&self.0, &Overlay::default(), asker, |_, _| true).ok()?;
