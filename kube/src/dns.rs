@@ -167,10 +167,11 @@ fn table(zones: &[ZoneStatus]) -> String {
         return "no zone is served: see [dns] in the config".to_owned();
     }
     let row = |zone: &ZoneStatus| {
-        let signing = match (&zone.signing, &zone.secondary) {
-            (Some(signing), _) => format!("signed; {}", signing.next),
-            (None, Some(secondary)) if secondary.signed => "signed by its primary".to_owned(),
-            (None, _) => "not signed".to_owned(),
+        let signing = match (&zone.signing, zone.signed_until, &zone.secondary) {
+            (Some(signing), ..) => format!("signed; {}", signing.next),
+            (None, Some(until), _) => format!("signed in its file, until {}", minute(until.into())),
+            (None, None, Some(secondary)) if secondary.signed => "signed by its primary".to_owned(),
+            (None, None, _) => "not signed".to_owned(),
         };
         let from = zone.secondary.as_ref().map_or_else(|| "here".to_owned(), from);
         [zone.name.clone(), zone.serial.to_string(), zone.records.to_string(), from, signing]

@@ -32,12 +32,18 @@ fn delv(home: &Home, kube: &Kube<'_>, name: &str, rtype: &str) -> String {
     let records = json(home, &["records", "kube.test"]);
     let key = records.as_array().unwrap().iter().find(|record| record["type"] == "DNSKEY").unwrap();
     let (numbers, key) = key["value"].as_str().unwrap().rsplit_once(' ').unwrap();
+    validated(home, kube, ("kube.test", numbers, key), name, rtype)
+}
+
+/// The same, from a key of a zone on.
+fn validated(home: &Home, kube: &Kube<'_>, key: (&str, &str, &str), name: &str, rtype: &str) -> String {
+    let (zone, numbers, key) = key;
     let anchors = home.path("anchors");
-    fs::write(&anchors, format!("trust-anchors {{ kube.test. static-key {numbers} \"{key}\"; }};")).unwrap();
+    fs::write(&anchors, format!("trust-anchors {{ {zone}. static-key {numbers} \"{key}\"; }};")).unwrap();
     let address = kube.address("dns", "dns");
     let mut command = Command::new("delv");
     command.args([&format!("@{}", address.ip()), "-p", &address.port().to_string(), "-a"]).arg(anchors);
-    Ran::from(command.args(["+root=kube.test", name, rtype])).stdout
+    Ran::from(command.args([&format!("+root={zone}"), name, rtype])).stdout
 }
 
 #[test]
@@ -92,6 +98,55 @@ fn a_zone_is_listed_and_exported_so_that_others_verify_it() {
     assert_eq!(key(&again), key(&records));
     assert!(json(&home, &["zones"])[0]["serial"].as_u64().unwrap() > serial);
     kube.stop();
+}
+
+#[test]
+fn a_zone_file_that_is_signed_elsewhere_is_served_as_it_is() {
+    const ZONE: &str = "$ORIGIN example.test.\n$TTL 300\n@ SOA ns1 ops 7 3600 600 86400 60\n@ NS ns1\nns1 A 127.0.0.1\n\
+        www 600 A 192.0.2.7\nwww TXT here\n*.w A 192.0.2.8\n";
+    let listen = "[dns]\nlisten = [\"127.0.0.1:0\"]\nzones = [\"signed\"]";
+    let home = Home::of(&format!("domain = \"localhost\"\ndata = \"data\"\n{LISTEN}\n{listen}\n"));
+    fs::write(home.path("plain"), ZONE).unwrap();
+    let mut keygen = Command::new("ldns-keygen");
+    let name = Ran::from(keygen.args(["-a", "ECDSAP256SHA256", "-k", "example.test"]).current_dir(home.path(""))).ok();
+    let sign = |options: &[&str]| {
+        let mut command = Command::new("ldns-signzone");
+        command.args(options).args(["-f", "signed", "plain", name.trim()]).current_dir(home.path(""));
+        Ran::from(&mut command).ok();
+    };
+    // example.test. IN DNSKEY 257 3 13 <key> ;{...}
+    let key = fs::read_to_string(home.path(&format!("{}.key", name.trim()))).unwrap();
+    let words: Vec<&str> = key.split_whitespace().collect();
+    let key = ("example.test", &*words[3..6].join(" "), words[6]);
+
+    sign(&["-n", "-t", "0"]);
+    let kube = home.start();
+    for (name, rtype, expected) in [
+        ("www.example.test", "A", "; fully validated"),
+        ("any.w.example.test", "A", "; fully validated"),
+        ("none.example.test", "A", "; negative response, fully validated"),
+        ("www.example.test", "AAAA", "; negative response, fully validated"),
+    ] {
+        let said = validated(&home, &kube, key, name, rtype);
+        assert!(said.contains(expected) && !said.contains("unsigned"), "{name} {rtype}: {said}");
+    }
+    assert_eq!(json(&home, &["zones"])[0]["serial"], 7, "it is as its author says");
+    assert!(home.run(&["dns", "zones"]).ok().contains("signed in its file, until 2"));
+    let zone = home.path("exported");
+    fs::write(&zone, home.run(&["dns", "export", "example.test"]).ok()).unwrap();
+    Ran::from(Command::new("ldns-verify-zone").arg(&zone)).ok();
+    let refused = home.run(&["dns", "roll", "example.test"]);
+    assert!(
+        refused.stderr.contains("signed by whoever makes its zone file") && refused.code == Some(1),
+        "{refused:#?}"
+    );
+    kube.stop();
+
+    // What could not be denied is not served half.
+    sign(&[]);
+    let refused = home.run(&["run"]);
+    let expected = ["signed", "NSEC3", "dnssec = true"];
+    assert!(expected.iter().all(|word| refused.stderr.contains(word)) && refused.code == Some(1), "{refused:#?}");
 }
 
 #[test]

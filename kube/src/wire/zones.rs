@@ -18,7 +18,7 @@ pub(super) fn issuer(tls: &tls::Config) -> Option<String> {
 impl admin::Zones for Zones {
     fn list(&self) -> Vec<admin::ZoneStatus> {
         let delegations = self.dns.delegations();
-        let mut mirrored = self.dns.mirrored();
+        let (mut mirrored, presigned) = (self.dns.mirrored(), self.dns.presigned());
         let mut status = |zone: dns::Content| {
             let delegation = delegations.iter().find(|delegation| delegation.zone == *zone.apex());
             let place = mirrored.iter().position(|mirrored| mirrored.zone == *zone.apex());
@@ -27,6 +27,10 @@ impl admin::Zones for Zones {
                 serial: zone.serial(),
                 records: zone.sets().map(|(.., set)| set.data.len() as u64).sum(),
                 signing: delegation.map(signing),
+                signed_until: presigned
+                    .iter()
+                    .find(|(presigned, _)| presigned == zone.apex())
+                    .and_then(|(_, until)| *until),
                 secondary: place.map(|place| secondary(mirrored.remove(place))),
             }
         };
@@ -37,6 +41,7 @@ impl admin::Zones for Zones {
             serial: 0,
             records: 0,
             signing: None,
+            signed_until: None,
             secondary: Some(secondary(mirrored)),
         };
         zones.extend(mirrored.into_iter().map(away));
@@ -123,9 +128,10 @@ fn refusal(error: &dns::Error) -> admin::Refusal {
     if let dns::Error::NotRolled(refused) = error {
         return match refused {
             dns::NotRolled::Unknown(_) => not_found(refused),
-            dns::NotRolled::Unsigned(_) | dns::NotRolled::Elsewhere(_) | dns::NotRolled::Refused(_) => {
-                admin::Refusal::Unprocessable(refused.to_string())
-            }
+            dns::NotRolled::Unsigned(_)
+            | dns::NotRolled::Elsewhere(_)
+            | dns::NotRolled::Presigned(_)
+            | dns::NotRolled::Refused(_) => admin::Refusal::Unprocessable(refused.to_string()),
         };
     }
     admin::Refusal::Failed(error.to_string())

@@ -80,6 +80,9 @@ pub struct ZoneStatus {
     pub records: u64,
     /// How it is signed; none if it is not, or elsewhere.
     pub signing: Option<SigningStatus>,
+    /// When the first of the signatures in its zone file expires, in seconds since 1970 (UTC), if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_until: Option<u32>,
     /// Where it comes from, if that is another name server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secondary: Option<SecondaryStatus>,

@@ -127,7 +127,8 @@ impl Documents for Puppet {
 /// Has one zone, `kube.test.`.
 impl Zones for Puppet {
     fn list(&self) -> Vec<ZoneStatus> {
-        vec![ZoneStatus { name: "kube.test.".to_owned(), serial: 7, records: 1, signing: None, secondary: None }]
+        let name = "kube.test.".to_owned();
+        vec![ZoneStatus { name, serial: 7, records: 1, signing: None, signed_until: None, secondary: None }]
     }
 
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {

@@ -31,7 +31,7 @@ use crate::{
     text,
     transfer::Transfer,
     update::{Asker, Declined, Update},
-    written::Written,
+    written::Wanted,
 };
 
 /// The zones as they were written, and what makes them those that are asked. One change is one new snapshot.
@@ -44,14 +44,12 @@ struct Kept {
     serials: Serials,
     signatures: Signatures,
     ledger: Ledger,
-    /// Whether zones are to be signed.
-    dnssec: bool,
-    written: Vec<Written>,
+    wanted: Wanted,
     /// What updates left of names, in place of what the zones say.
     overlays: Overlays,
     /// The zones of other name servers; none of those that are not here, or have expired.
     mirrored: Mirrored,
-    /// Those of them that are served.
+    /// Those of them that are served, and those of which the files are signed.
     elsewhere: BTreeMap<Name, Arc<Replica>>,
     /// What other modules say of names, in place of what the zones do.
     published: BTreeMap<(Name, Rtype), Set>,
@@ -63,23 +61,21 @@ struct Kept {
 type Mirrored = BTreeMap<Name, Option<Arc<Replica>>>;
 
 impl Catalog {
-    /// Serves `zones`, and what updates left of them.
+    /// Serves the zones that are wanted, and what updates left of them.
     ///
     /// # Errors
     /// The serial numbers cannot be kept.
     pub(crate) fn new(
         shared: Arc<Shared>,
         (serials, signatures, ledger): (Serials, Signatures, Ledger),
-        zones: Vec<Written>,
-        dnssec: bool,
+        wanted: Wanted,
     ) -> Result<Self, Error> {
         let kept = Kept {
             serials,
             signatures,
             overlays: ledger.kept().clone(),
             ledger,
-            dnssec,
-            written: Vec::new(),
+            wanted: Wanted::default(),
             mirrored: Mirrored::new(),
             elsewhere: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -87,16 +83,16 @@ impl Catalog {
             histories: BTreeMap::new(),
         };
         let catalog = Self { shared, kept: Mutex::new(kept) };
-        catalog.change(|kept| kept.written = zones)?;
+        catalog.change(|kept| kept.wanted = wanted)?;
         Ok(catalog)
     }
 
-    /// Serves `zones` from now on, signed or not.
+    /// Serves these zones from now on.
     ///
     /// # Errors
     /// Serial numbers or keys cannot be kept; what was served is served still.
-    pub(crate) fn replace(&self, zones: Vec<Written>, dnssec: bool) -> Result<(), Error> {
-        self.change(|kept| (kept.written, kept.dnssec) = (zones, dnssec))
+    pub(crate) fn replace(&self, wanted: Wanted) -> Result<(), Error> {
+        self.change(|kept| kept.wanted = wanted)
     }
 
     /// Serves these zones of other name servers from now on, as they came, and answers for none of those that are not here.
@@ -175,6 +171,9 @@ impl Catalog {
         if kept.mirrored.contains_key(zone) {
             return Err(NotRolled::Elsewhere(zone.clone()).into());
         }
+        if kept.wanted.presigned.contains_key(zone) {
+            return Err(NotRolled::Presigned(zone.clone()).into());
+        }
         if !kept.contents.iter().any(|content| content.apex() == zone) {
             return Err(NotRolled::Unknown(zone.clone()).into());
         }
@@ -209,7 +208,17 @@ impl Catalog {
 
     /// What a person has to look at, in words.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).signatures.trouble()
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |replica: &Replica| replica.signatures_expire.is_some_and(|expire| expire <= now());
+        let expired = || kept.wanted.presigned.iter().find(|(_, replica)| is_over(replica));
+        let anew = |(zone, _)| format!("signatures in the zone file of {zone} have expired: have it signed anew");
+        kept.signatures.trouble().or_else(|| expired().map(anew))
+    }
+
+    /// The zones of which the files are signed, and when the first signature of each expires, in seconds since 1970.
+    pub(crate) fn presigned(&self) -> Vec<(Name, Option<u32>)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.wanted.presigned.iter().map(|(zone, replica)| (zone.clone(), replica.signatures_expire)).collect()
     }
 
     /// Says something of a name and type in place of what the zones do; an empty set says nothing any more. Returns whether
@@ -222,7 +231,7 @@ impl Catalog {
         let nearest = zones.find(owner.wire()).and_then(|number| zones.get(number));
         let is_written = |zone: &Name| {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.written.iter().any(|written| written.content.apex() == zone)
+            kept.wanted.written.iter().any(|written| written.content.apex() == zone)
         };
         // What others have signed has no room for more.
         let is_served = nearest.is_some_and(|zone| is_written(&zone.apex));
@@ -266,7 +275,7 @@ impl Catalog {
     ) -> Result<Vec<(Name, Rtype)>, Declined> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let apex = &update.zone;
-        let written = kept.written.iter().find(|zone| zone.content.apex() == apex);
+        let written = kept.wanted.written.iter().find(|zone| zone.content.apex() == apex);
         let served = kept.contents.iter().find(|content| content.apex() == apex);
         let (written, served) = written.zip(served).ok_or_else(|| Declined::NotAuth(apex.clone()))?;
         update.check(served)?;

@@ -75,6 +75,14 @@ pub enum Error {
         /// What is wrong with it.
         wrong: text::Wrong,
     },
+    /// A zone file is signed, and cannot be served as it is.
+    #[error("{path}: {reason}; or set `dnssec = true` under [dns], and zones are signed here", path = path.display())]
+    Unservable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The records of the own zone do not fit together.
     #[error("dns.records: {0}")]
     Records(text::Wrong),

@@ -89,6 +89,11 @@ impl Handle {
         self.1.list()
     }
 
+    /// The zones of which the files are signed, and when the first signature of each expires, in seconds since 1970 (UTC).
+    pub fn presigned(&self) -> Vec<(Name, Option<u32>)> {
+        self.0.presigned()
+    }
+
     /// The zones that are served, with their records.
     pub fn zones(&self) -> Vec<Content> {
         self.0.contents()

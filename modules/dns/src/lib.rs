@@ -200,7 +200,7 @@ impl Dns {
         let ledger = ledger::Ledger::open(&config.data)?;
         let outside = Outside::open(&config.data);
         let seen = Seen::of(config, interfaces::addresses()?, &outside, &*ports.https);
-        let (zones, keys) = (written::read(&seen)?, secrets::read(config)?);
+        let (wanted, keys) = (written::read(&seen)?, secrets::read(config)?);
         let followed = secondary::followed(config, &keys)?;
         let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
@@ -218,7 +218,7 @@ impl Dns {
             connected: AtomicU64::default(),
         });
         let kept = (serials, Signatures::new(&config.data.join("keys")), ledger);
-        let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, zones, config.dnssec)?);
+        let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, wanted)?);
         let secondaries = Secondaries::new(Arc::clone(&shared), Arc::clone(&catalog), config, noticed);
         secondaries.follow(secondaries.prepare(followed))?;
         Ok(Self {
@@ -275,7 +275,7 @@ impl Module for Dns {
 
     fn prepare(&self, new: &Config) -> Result<Commit<'_>, Error> {
         let now = Seen::of(new, interfaces::addresses()?, &self.outside, &*self.https);
-        let (zones, keys) = (written::read(&now)?, secrets::read(new)?);
+        let (wanted, keys) = (written::read(&now)?, secrets::read(new)?);
         let followed = secondary::followed(new, &keys)?;
         let prepared = self.secondaries.prepare(followed.clone());
         let listeners = self.listeners.borrow().next(&now, self.threads)?;
@@ -283,10 +283,10 @@ impl Module for Dns {
             let cookies = self.shared.identity.load().cookies.clone();
             self.shared.identity.store(Arc::new(identity(&now.config, keys, followed, cookies)));
             self.shared.resolvers.store(Arc::new(now.config.resolvers.clone()));
-            let (mut seen, dnssec) = (self.seen(), now.config.dnssec);
+            let mut seen = self.seen();
             *seen = now;
             self.listen(listeners);
-            let served = self.catalog.replace(zones, dnssec).and_then(|()| self.secondaries.follow(prepared));
+            let served = self.catalog.replace(wanted).and_then(|()| self.secondaries.follow(prepared));
             if let Err(error) = served {
                 tracing::error!(%error, "the zones stay as they were");
             }
@@ -371,9 +371,9 @@ impl Dns {
             if is_same {
                 return catalog.tick();
             }
-            let zones = written::read(&now)?;
+            let wanted = written::read(&now)?;
             let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.config == now.config { catalog.replace(zones, now.config.dnssec) } else { Ok(()) }
+            if seen.config == now.config { catalog.replace(wanted) } else { Ok(()) }
         };
         let followed = spawn_blocking(work).await.map_err(|fell| Error::Thread(fell.into())).flatten();
         match followed.and_then(|()| listeners.transpose()) {

@@ -22,12 +22,12 @@ const HASH: u8 = 20;
 pub enum Unservable {
     /// It denies names by other names.
     #[error(
-        "it is signed with NSEC, and only NSEC3 with the parameters 1 0 0 - can be served: have its primary use those (RFC 9276)"
+        "it is signed with NSEC, and only NSEC3 with the parameters 1 0 0 - can be served: have its signer use those (RFC 9276)"
     )]
     Nsec,
     /// It denies names by other hashes.
     #[error(
-        "it is signed with NSEC3 parameters other than 1 0 0 -, and only those can be served: have its primary use them \
+        "it is signed with NSEC3 parameters other than 1 0 0 -, and only those can be served: have its signer use them \
         (RFC 9276; no salt, no extra iterations, no opt-out)"
     )]
     Parameters,
@@ -55,17 +55,20 @@ pub enum Unservable {
     Chain,
 }
 
+/// Whether there is something in a zone that only signing adds.
+pub(crate) fn is_signed(content: &Content) -> bool {
+    content.sets().any(|(_, rtype, _)| matches!(rtype, Rtype::RRSIG | Rtype::NSEC | Rtype::NSEC3))
+}
+
 /// Takes a zone and what signing added to it apart; none if it is not signed.
 ///
 /// # Errors
 /// It is signed in a way that cannot be served.
 pub(crate) fn split(content: &Content) -> Result<Option<(Content, Signed)>, Unservable> {
-    let has = |wanted| content.sets().any(|(_, rtype, _)| rtype == wanted);
-    let [is_signed, has_nsec, has_nsec3] = [Rtype::RRSIG, Rtype::NSEC, Rtype::NSEC3].map(has);
-    if !is_signed && !has_nsec && !has_nsec3 {
+    if !is_signed(content) {
         return Ok(None);
     }
-    if has_nsec {
+    if content.sets().any(|(_, rtype, _)| rtype == Rtype::NSEC) {
         return Err(Unservable::Nsec);
     }
     let parameters = content.set(content.apex(), Rtype::NSEC3PARAM);

@@ -70,6 +70,9 @@ pub enum NotRolled {
     /// Somebody else has its keys.
     #[error("{0} comes from another name server, which has its keys: `kube dns zones` says which")]
     Elsewhere(Name),
+    /// Its file is signed.
+    #[error("{0} is signed by whoever makes its zone file, who has its keys")]
+    Presigned(Name),
     /// Another key is on its way, or signing comes to its end.
     #[error(transparent)]
     Refused(#[from] Refused),

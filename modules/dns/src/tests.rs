@@ -203,6 +203,44 @@ async fn what_is_published_is_served_when_that_returns() {
 }
 
 #[tokio::test]
+async fn a_zone_file_that_is_signed_is_not_changed_and_expires() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("kube.test.zone");
+    let signer = bind(&Config { dnssec: true, ..config(folder.path()) }, &Registry::new()).await.unwrap();
+    let zone: Name = "kube.test".parse().unwrap();
+    let signed = signer.handle().text(&zone, true).unwrap();
+    fs::write(&file, &signed).unwrap();
+
+    let config =
+        Config { own: None, zones: vec![file.clone()], data: folder.path().join("other"), ..config(folder.path()) };
+    let (running, address, dns) = serve(&config).await;
+    assert_eq!(dns.handle().text(&zone, true), Some(signed.clone()));
+    assert_eq!(answers(address, "kube.test", Rtype::DNSKEY).await, 1);
+    let (name, minute) = ("_acme-challenge.kube.test".parse().unwrap(), Duration::from_secs(60));
+    assert!(
+        !dns.handle().publish_txt(&name, &["here".to_owned()], minute).unwrap(),
+        "who has signed it has not signed that"
+    );
+    let refused = dns.handle().roll(&zone).unwrap_err().to_string();
+    assert!(refused.contains("whoever makes its zone file"), "{refused}");
+
+    // owner ttl IN RRSIG type algorithm labels ttl expiration ...
+    let expired = |line: &str| {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        if words[3] == "RRSIG" {
+            words[8] = "20200101000000";
+        }
+        words.join(" ") + "\n"
+    };
+    fs::write(&file, signed.lines().map(expired).collect::<String>()).unwrap();
+    let board = running.board().clone();
+    board.until_all(|health| matches!(health, kube_contract::Health::Degraded(_))).await;
+    let health = board.now()[0].health.to_string();
+    assert!(health.contains("zone file of kube.test. have expired"), "{health}");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_zone_file_is_served_and_followed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("other.test.zone");

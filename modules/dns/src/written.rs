@@ -1,9 +1,11 @@
-//! The zones as they are written: the KUBE's own follows from its config, others are in zone files.
+//! The zones as they are written: the KUBE's own follows from its config, others are in zone files, signed perhaps.
 use std::{
+    collections::BTreeMap,
     fs,
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -12,9 +14,12 @@ use crate::{
     config::Config,
     content::Content,
     interfaces::Addresses,
+    name::Name,
     outside::Outside,
     own,
     ports::{Https, Offer},
+    presigned,
+    secondary::replica::{Replica, Unusable},
     text,
 };
 
@@ -27,6 +32,24 @@ pub(crate) struct Written {
     pub(crate) content: Content,
     /// The file it is from; none of the KUBE's own.
     pub(crate) file: Option<PathBuf>,
+}
+
+/// Zones of which the files are signed: they are served as they are.
+pub(crate) type Presigned = BTreeMap<Name, Arc<Replica>>;
+
+/// The zones that there are to be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) written: Vec<Written>,
+    pub(crate) presigned: Presigned,
+    /// Whether what is written is to be signed here.
+    pub(crate) dnssec: bool,
+}
+
+impl Wanted {
+    fn has(&self, zone: &Name) -> bool {
+        self.presigned.contains_key(zone) || self.written.iter().any(|written| written.content.apex() == zone)
+    }
 }
 
 /// What zones and listeners follow from: when it is another, they are made anew.
@@ -57,28 +80,35 @@ impl Seen {
 ///
 /// # Errors
 /// The first that is not a zone.
-pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Vec<Written>, Error> {
-    let mut zones: Vec<Written> = Vec::new();
+pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Wanted, Error> {
+    let mut wanted = Wanted { dnssec: config.dnssec, ..Wanted::default() };
     if let Some(own) = &config.own {
         let addresses = own.addresses.as_deref().unwrap_or(public);
         let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;
-        zones.push(Written { content, file: None });
+        wanted.written.push(Written { content, file: None });
     }
     for path in &config.zones {
         let content = zone_file(path)?;
-        if zones.iter().any(|zone| zone.content.apex() == content.apex()) {
+        if wanted.has(content.apex()) {
             return Err(Error::Twice { path: path.clone(), apex: content.apex().clone() });
         }
-        zones.push(Written { content, file: Some(path.clone()) });
+        // Where zones are signed here, the signatures of others give way.
+        if presigned::is_signed(&content) && !config.dnssec {
+            let unservable = |wrong: Unusable| Error::Unservable { path: path.clone(), reason: wrong.reason() };
+            let replica = Replica::of(content).map_err(unservable)?;
+            wanted.presigned.insert(replica.content.apex().clone(), Arc::new(replica));
+        } else {
+            wanted.written.push(Written { content, file: Some(path.clone()) });
+        }
     }
     for (number, secondary) in config.secondary.iter().enumerate() {
-        let is_there = zones.iter().any(|zone| *zone.content.apex() == secondary.zone)
-            || config.secondary[..number].iter().any(|other| other.zone == secondary.zone);
+        let is_there =
+            wanted.has(&secondary.zone) || config.secondary[..number].iter().any(|other| other.zone == secondary.zone);
         if is_there {
             return Err(Error::Ours { apex: secondary.zone.clone() });
         }
     }
-    Ok(zones)
+    Ok(wanted)
 }
 
 fn zone_file(path: &Path) -> Result<Content, Error> {

@@ -22,12 +22,12 @@ impl Kept {
     /// # Errors
     /// Something cannot be kept, or a zone cannot be signed; what was served is served still.
     pub(super) fn change(&mut self, shared: &Shared, change: impl FnOnce(&mut Self)) -> Result<(), Error> {
-        let before = (self.written.clone(), self.overlays.clone(), self.published.clone(), self.dnssec);
+        let before = (self.wanted.clone(), self.overlays.clone(), self.published.clone());
         let mirrored = self.mirrored.clone();
         change(self);
-        let served = self.serve(shared, &before.0);
+        let served = self.serve(shared, &before.0.written);
         served.inspect_err(|_| {
-            (self.written, self.overlays, self.published, self.dnssec) = before;
+            (self.wanted, self.overlays, self.published) = before;
             self.mirrored = mirrored;
         })
     }
@@ -70,7 +70,7 @@ impl Kept {
                 owner.is_in(other.content.apex().wire())
                     && other.content.apex().wire().len() > content.apex().wire().len()
             };
-            if owner.is_in(content.apex().wire()) && !self.written.iter().any(is_nearer) {
+            if owner.is_in(content.apex().wire()) && !self.wanted.written.iter().any(is_nearer) {
                 let mut set = set.clone();
                 // Both may be proving to an authority that the name is theirs.
                 if let Some(left) = overlay.and_then(|overlay| overlay.0.get(&(owner.clone(), *rtype))) {
@@ -90,9 +90,9 @@ impl Kept {
         let now = now();
         let (mut given, mut contents, mut zones) = (BTreeMap::new(), Vec::new(), Vec::new());
         let (mut before, mut signings) = (Vec::new(), Vec::new());
-        for zone in &self.written {
+        for zone in &self.wanted.written {
             let mut content = self.content_of(zone);
-            let is_signed = self.signatures.prepare(&mut content, self.dnssec, now)?;
+            let is_signed = self.signatures.prepare(&mut content, self.wanted.dnssec, now)?;
             let grows = is_signed && !self.signatures.are_fresh(content.apex(), now);
             let source = if zone.file.is_some() { Source::File } else { Source::Clock(now) };
             let (serial, forgotten) = self.serials.next(&content, source, grows);
@@ -119,7 +119,8 @@ impl Kept {
         }
         let here =
             self.mirrored.iter().filter_map(|(zone, replica)| Some((zone.clone(), Arc::clone(replica.as_ref()?))));
-        let elsewhere: BTreeMap<_, _> = here.collect();
+        let presigned = self.wanted.presigned.iter().map(|(zone, replica)| (zone.clone(), Arc::clone(replica)));
+        let elsewhere: BTreeMap<_, _> = here.chain(presigned).collect();
         for (zone, replica) in &elsewhere {
             if !self.elsewhere.get(zone).is_some_and(|before| Arc::ptr_eq(before, replica)) {
                 before.extend(self.earlier(zone));
@@ -132,7 +133,7 @@ impl Kept {
         // And none with what could be gone after a crash. It is last, so that what fails leaves no trace.
         self.ledger.keep(&self.overlays)?;
         self.signatures.adopt(signings);
-        self.signatures.retain(|zone| self.written.iter().any(|written| written.content.apex() == zone));
+        self.signatures.retain(|zone| self.wanted.written.iter().any(|written| written.content.apex() == zone));
         let away = self.mirrored.iter().filter(|(_, replica)| replica.is_none()).map(|(zone, _)| zone);
         let zones = Zones::new(zones).without(away);
         let expiries = elsewhere.iter().filter_map(|(zone, replica)| Some((zone, replica.signatures_expire?)));

@@ -29,6 +29,16 @@ pub(crate) enum Unusable {
     Unservable(#[from] Unservable),
 }
 
+impl Unusable {
+    /// What is wrong with the zone, whoever it is from.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Unfit(problems) => shown(problems),
+            Self::Unservable(reason) => reason.to_string(),
+        }
+    }
+}
+
 /// The first few problems: there may be as many as records.
 fn shown(problems: &[Unfit]) -> String {
     const FEW: usize = 3;
