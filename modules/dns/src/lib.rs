@@ -136,6 +136,7 @@ use answer::Identity;
 use catalog::Catalog;
 use changes::Changes;
 use cookie::Cookies;
+use dnssec::keys;
 use interfaces::Addresses;
 use listen::Listener;
 use outside::Outside;
@@ -217,7 +218,7 @@ impl Dns {
             connections: Arc::default(),
             connected: AtomicU64::default(),
         });
-        let kept = (serials, Signatures::new(&config.data.join("keys")), ledger);
+        let kept = (serials, Signatures::new(&keys::folder(&config.data)), ledger);
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, wanted)?);
         let secondaries = Secondaries::new(Arc::clone(&shared), Arc::clone(&catalog), config, noticed);
         secondaries.follow(secondaries.prepare(followed))?;

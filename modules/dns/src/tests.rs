@@ -213,7 +213,7 @@ async fn a_zone_file_that_is_signed_is_not_changed_and_expires() {
 
     let config =
         Config { own: None, zones: vec![file.clone()], data: folder.path().join("other"), ..config(folder.path()) };
-    let (running, address, dns) = serve(&config).await;
+    let (mut running, address, dns) = serve(&config).await;
     assert_eq!(dns.handle().text(&zone, true), Some(signed.clone()));
     assert_eq!(answers(address, "kube.test", Rtype::DNSKEY).await, 1);
     let (name, minute) = ("_acme-challenge.kube.test".parse().unwrap(), Duration::from_secs(60));
@@ -223,6 +223,19 @@ async fn a_zone_file_that_is_signed_is_not_changed_and_expires() {
     );
     let refused = dns.handle().roll(&zone).unwrap_err().to_string();
     assert!(refused.contains("whoever makes its zone file"), "{refused}");
+
+    // Whoever signed it here before is not done with it: what the zone above says of those keys holds on.
+    let again = Config { dnssec: true, ..config.clone() };
+    running.reload(again).unwrap();
+    let key = || dns.handle().text(&zone, true).unwrap().lines().find(|line| line.contains(" DNSKEY ")).map(str::to_owned);
+    let own = key();
+    assert!(!signed.contains(&own.clone().unwrap()));
+    running.reload(config.clone()).unwrap();
+    assert_eq!(key(), own);
+    fs::remove_dir_all(config.data.join("keys")).unwrap();
+    running.stop().await;
+    let (running, _, dns) = serve(&config).await;
+    assert_eq!(dns.handle().text(&zone, true), Some(signed.clone()));
 
     // owner ttl IN RRSIG type algorithm labels ttl expiration ...
     let expired = |line: &str| {

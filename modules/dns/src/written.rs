@@ -13,6 +13,7 @@ use crate::{
     Error,
     config::Config,
     content::Content,
+    dnssec::keys,
     interfaces::Addresses,
     name::Name,
     outside::Outside,
@@ -92,8 +93,12 @@ pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Wanted, 
         if wanted.has(content.apex()) {
             return Err(Error::Twice { path: path.clone(), apex: content.apex().clone() });
         }
-        // Where zones are signed here, the signatures of others give way.
-        if presigned::is_signed(&content) && !config.dnssec {
+        // Where zones are signed here, the signatures of others give way; for as long as it takes to end that, too.
+        let has_keys = || -> Result<bool, Error> {
+            let kept = keys::read(&keys::folder(&config.data), content.apex())?;
+            Ok(kept.is_some_and(|keyset| !keyset.keys.is_empty()))
+        };
+        if presigned::is_signed(&content) && !config.dnssec && !has_keys()? {
             let unservable = |wrong: Unusable| Error::Unservable { path: path.clone(), reason: wrong.reason() };
             let replica = Replica::of(content).map_err(unservable)?;
             wanted.presigned.insert(replica.content.apex().clone(), Arc::new(replica));

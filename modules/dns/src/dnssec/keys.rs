@@ -103,6 +103,11 @@ pub(crate) fn path(folder: &Path, zone: &Name) -> PathBuf {
     folder.join(if name.is_empty() { "%2e.json".into() } else { format!("{name}.json") })
 }
 
+/// Where the keys of all zones are.
+pub(crate) fn folder(data: &Path) -> PathBuf {
+    data.join("keys")
+}
+
 /// Reads the keys of `zone`; none if there is no file.
 ///
 /// # Errors
