@@ -251,5 +251,6 @@ thread for UDP, KUBE as it is. The mix: of ten queries six for addresses of a ho
 for none that there is, one for an alias, one for a name in another zone; the made up ones are all different. Samples of all kinds
 were asked and compared with what the zone says before and after every load, and the codes of all answers counted during it. Signed:
 KUBE signs the zone (ECDSA P-256, NSEC3 without salt and further rounds), the others have what it signed, and every query asks for
-signatures and proofs.
+signatures and proofs. On two cores KUBE has a thread on each, and so has the load: where a query takes as much as on one core, two
+answer twice as many.
 ";

@@ -66,14 +66,14 @@ impl Zone {
         Ok(Self { right, signed, wrong, _folder: folder })
     }
 
-    /// Starts a server on the zone, signed or not.
-    pub(crate) fn start(&self, server: &NameServer, is_signed: bool) -> Result<Server> {
+    /// Starts a server on the zone, signed or not, on some cores.
+    pub(crate) fn start(&self, server: &NameServer, is_signed: bool, cores: &str) -> Result<Server> {
         let files = match (server.is_wrong, is_signed && !server.signs) {
             (true, _) => &self.wrong,
             (false, true) => &self.signed,
             (false, false) => &self.right,
         };
-        server.start(files, is_signed)
+        server.start(files, is_signed, cores)
     }
 
     /// Asks a server some queries of every kind, and compares what it says with what is in the zone, signed or not.

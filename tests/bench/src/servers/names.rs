@@ -1,10 +1,10 @@
-//! Name servers, each with one thread or process that answers, on the core of the server.
+//! Name servers, each with one thread or process that answers, on the core of the server; KUBE on both, too.
 use std::path::Path;
 
 use anyhow::Result;
 use kube_dns_compare::servers::{self, Files, Server};
 
-use super::{Core, Named, kube};
+use super::{Named, kube};
 
 pub(crate) const NSD: &str = "/usr/sbin/nsd";
 pub(crate) const KNOT: &str = "/usr/sbin/knotd";
@@ -17,6 +17,8 @@ pub(crate) struct NameServer {
     program: fn(&Files, bool, &[&str]) -> Result<Server>,
     /// Whether it signs a zone itself; another is given the signed one.
     pub(crate) signs: bool,
+    /// Whether it answers on as many cores as it is given.
+    pub(crate) spreads: bool,
     /// Whether its zone is another than it should be.
     pub(crate) is_wrong: bool,
 }
@@ -28,9 +30,9 @@ impl Named for NameServer {
 }
 
 impl NameServer {
-    /// Starts it, and waits until it has the zone.
-    pub(crate) fn start(&self, files: &Files, is_signed: bool) -> Result<Server> {
-        (self.program)(files, is_signed, &["taskset", "-c", Core::Server.number()])
+    /// Starts it on some cores, and waits until it has the zone.
+    pub(crate) fn start(&self, files: &Files, is_signed: bool, cores: &str) -> Result<Server> {
+        (self.program)(files, is_signed, &["taskset", "-c", cores])
     }
 }
 
@@ -44,16 +46,22 @@ pub(crate) fn signed(files: &Files, folder: &Path) -> Result<Files> {
 /// The option of a KUBE that signs.
 const SIGNS: &str = "dnssec = true";
 
-pub(crate) const NSD_SERVER: NameServer =
-    NameServer { name: "NSD", program: |files, _, wrap| servers::nsd(files, wrap), signs: false, is_wrong: false };
+pub(crate) const NSD_SERVER: NameServer = NameServer {
+    name: "NSD",
+    program: |files, _, wrap| servers::nsd(files, wrap),
+    signs: false,
+    spreads: false,
+    is_wrong: false,
+};
 pub(crate) const KNOT_SERVER: NameServer =
-    NameServer { name: "Knot", program: |files, _, wrap| servers::knot(files, wrap), signs: false, is_wrong: false };
+    NameServer { name: "Knot", program: |files, _, wrap| servers::knot(files, wrap), ..NSD_SERVER };
 pub(crate) const KUBE_SERVER: NameServer = NameServer {
     name: "KUBE",
     program: |files, is_signed, wrap| {
         servers::kube(kube::PROGRAM.as_ref(), files, if is_signed { SIGNS } else { "" }, wrap)
     },
     signs: true,
+    spreads: true,
     is_wrong: false,
 };
 /// A cheat: every name has the same address.
