@@ -227,7 +227,8 @@ async fn a_zone_file_that_is_signed_is_not_changed_and_expires() {
     // Whoever signed it here before is not done with it: what the zone above says of those keys holds on.
     let again = Config { dnssec: true, ..config.clone() };
     running.reload(again).unwrap();
-    let key = || dns.handle().text(&zone, true).unwrap().lines().find(|line| line.contains(" DNSKEY ")).map(str::to_owned);
+    let key =
+        || dns.handle().text(&zone, true).unwrap().lines().find(|line| line.contains(" DNSKEY ")).map(str::to_owned);
     let own = key();
     assert!(!signed.contains(&own.clone().unwrap()));
     running.reload(config.clone()).unwrap();
