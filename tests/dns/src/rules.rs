@@ -23,7 +23,7 @@ pub enum Rule {
     Nsec3,
     /// To a question for servers, one adds their addresses.
     Addresses,
-    /// The name of a wildcard, asked for itself, has no such records: one proves more than that.
+    /// The name of a wildcard, asked for itself or led to, has no such records: one proves more than that.
     MoreProof,
     /// With one's compression the answer fits, with the other's it does not.
     Compression,
@@ -128,9 +128,10 @@ impl Rule {
             Self::MoreProof => {
                 let is_more = |record: &&Record| !first.authority.contains(record);
                 let is_proof = |record: &Record| set(record).0 == Rtype::NSEC3;
-                question.name.labels().first().is_some_and(|label| label == b"*")
+                // Asked for, or led to by aliases.
+                path(question, &first.answer).is_some_and(|name| name.starts_with(b"\x01*"))
                     && differs == ["authority"]
-                    && first.answer.is_empty()
+                    && !has_type(&first.answer, question.rtype)
                     && first.authority.iter().all(|record| second.authority.contains(record))
                     && second.authority.iter().filter(is_more).all(is_proof)
             }
