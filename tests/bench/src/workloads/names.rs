@@ -120,21 +120,9 @@ impl Queries {
         let cores: &[Core] = if self.is_wide { &[Core::Server, Core::Load] } else { &[Core::Load] };
         let generate = |core: &Core| {
             let mut command = pinned(*core, "dnsperf");
-            command.args([
-                "-s",
-                "127.0.0.1",
-                "-p",
-                port,
-                "-e",
-                "-c",
-                "10",
-                "-q",
-                "100",
-                "-n",
-                &times.to_string(),
-                "-d",
-            ]);
-            command.arg(self.file.path()).args(self.is_signed.then_some("-D")).stdout(Stdio::piped());
+            command.args(["-s", "127.0.0.1", "-p", port, "-n", &times.to_string()]);
+            command.args(["-e", "-c", "10", "-q", "100", "-d"]).arg(self.file.path());
+            command.args(self.is_signed.then_some("-D")).stdout(Stdio::piped());
             command.spawn().context("cannot run dnsperf")
         };
         let generators: Vec<_> = cores.iter().map(generate).collect::<Result<_>>()?;
