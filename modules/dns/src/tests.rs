@@ -224,6 +224,11 @@ async fn a_zone_file_that_is_signed_is_not_changed_and_expires() {
     let refused = dns.handle().roll(&zone).unwrap_err().to_string();
     assert!(refused.contains("whoever makes its zone file"), "{refused}");
 
+    let served = || dns.shared.zones.load().iter().find(|served| served.apex == zone).cloned().unwrap();
+    let before = served();
+    dns.catalog.replace(written::read(&dns.seen()).unwrap()).unwrap();
+    assert!(Arc::ptr_eq(&before, &served()), "what has not changed is not prepared anew");
+
     // Whoever signed it here before is not done with it: what the zone above says of those keys holds on.
     let again = Config { dnssec: true, ..config.clone() };
     running.reload(again).unwrap();

@@ -141,7 +141,7 @@ fn place(nodes: &Map<Node>, name: &[u8], apex: &[u8]) -> Place {
 }
 
 /// What signing adds to a zone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signed {
     /// The data of RRSIG records, by what they sign.
     pub(crate) signatures: HashMap<(Name, Rtype), Vec<Box<[u8]>>>,
@@ -172,7 +172,7 @@ pub(crate) fn records(content: &Content, signed: Option<&Signed>) -> Vec<Record>
 }
 
 /// An NSEC3 record.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Denial {
     /// The hash that its owner has.
     pub(crate) hash: Hash,

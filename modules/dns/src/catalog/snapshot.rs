@@ -10,6 +10,7 @@ use crate::{
     own,
     parent::UNSEEN,
     rtype::Rtype,
+    secondary::replica::Replica,
     serve::Shared,
     state::Source,
     written::Written,
@@ -119,7 +120,7 @@ impl Kept {
         }
         let here =
             self.mirrored.iter().filter_map(|(zone, replica)| Some((zone.clone(), Arc::clone(replica.as_ref()?))));
-        let presigned = self.wanted.presigned.iter().map(|(zone, replica)| (zone.clone(), Arc::clone(replica)));
+        let presigned = self.wanted.presigned.iter().map(|(zone, replica)| (zone.clone(), self.latest(zone, replica)));
         let elsewhere: BTreeMap<_, _> = here.chain(presigned).collect();
         for (zone, replica) in &elsewhere {
             if !self.elsewhere.get(zone).is_some_and(|before| Arc::ptr_eq(before, replica)) {
@@ -144,6 +145,19 @@ impl Kept {
         (self.contents, self.elsewhere) = (contents, elsewhere);
         self.remember(&before);
         Ok(())
+    }
+
+    /// A zone of which the file is signed: what is served already, if nothing is different.
+    fn latest(&self, zone: &Name, replica: &Arc<Replica>) -> Arc<Replica> {
+        match self.elsewhere.get(zone) {
+            Some(before) if before.is_like(replica) => Arc::clone(before),
+            Some(before) if before.soa.serial == replica.soa.serial => {
+                let serial = replica.soa.serial;
+                tracing::warn!(%zone, serial, "its signed file changed, its serial number did not: secondaries do not see that");
+                Arc::clone(replica)
+            }
+            Some(_) | None => Arc::clone(replica),
+        }
     }
 
     /// The zone that is served already, if it has just that content, signed or not: another zone may be what has changed.

@@ -1,4 +1,4 @@
-//! Pure: a zone as it came from its primary, ready to be served.
+//! Pure: a zone as somebody else made it, a primary or the signer of a zone file, ready to be served.
 use std::sync::Arc;
 
 use crate::{
@@ -50,6 +50,11 @@ fn shown(problems: &[Unfit]) -> String {
 }
 
 impl Replica {
+    /// Whether nothing is different, signatures included.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.content == other.content && self.signed == other.signed
+    }
+
     /// The zone of these records.
     ///
     /// # Errors
