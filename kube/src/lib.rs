@@ -26,6 +26,7 @@ mod control;
 mod dns;
 mod docs;
 mod init;
+mod memory;
 mod new;
 mod outcome;
 mod run;

@@ -11,6 +11,7 @@ use tokio::{
 use crate::{
     config::{self, Config, Environment, Loaded},
     control::{self, Request},
+    memory,
     outcome::Outcome,
     systemd, terminal,
     wire::{Wired, wire},
@@ -39,6 +40,7 @@ pub(crate) async fn run(loaded: Loaded, environment: Environment) -> Outcome {
         },
         () = signals.stop() => return stop(running, &mut signals).await,
     }
+    tokio::spawn(memory::follow_clock());
     systemd::ready(&summary(&running.board().now()));
     terminal::say(terminal::banner(&control.now(), &running.config().apps.folder, loaded.file.as_deref()));
     let mut serve = Serve { running, inbox, file: loaded.file, environment };

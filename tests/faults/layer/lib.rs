@@ -17,7 +17,7 @@ use std::{
 };
 
 use kube_faults::{ANY_FILE, DIALS, Dial, FOLDER, THE_DATABASE, THE_LOG};
-use libc::{mode_t, off_t, size_t, ssize_t, time_t, timespec, timeval};
+use libc::{mode_t, off_t, pthread_cond_t, pthread_mutex_t, size_t, ssize_t, time_t, timespec, timeval};
 
 use disk::{Disk, Place};
 
@@ -343,4 +343,51 @@ pub unsafe extern "C" fn time(place: *mut time_t) -> time_t {
         unsafe { *place = now.tv_sec };
     }
     now.tv_sec
+}
+
+type TimedWait = unsafe extern "C" fn(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int;
+
+/// The C library's own, in the version that programs of today are linked with.
+fn timed_wait() -> Option<TimedWait> {
+    static OWN: OnceLock<Option<TimedWait>> = OnceLock::new();
+    *OWN.get_or_init(|| {
+        let name = c"pthread_cond_timedwait".as_ptr();
+        // SAFETY: both names end in a zero byte.
+        let mut own = unsafe { libc::dlvsym(libc::RTLD_NEXT, name, c"GLIBC_2.3.2".as_ptr()) };
+        if own.is_null() {
+            // SAFETY: as above. Where there was no older version, the name alone says which.
+            own = unsafe { libc::dlsym(libc::RTLD_NEXT, name) };
+        }
+        // SAFETY: what has this name in the C library is this function; no function is none.
+        unsafe { std::mem::transmute::<*mut c_void, Option<TimedWait>>(own) }
+    })
+}
+
+/// Waits until a time of the clock that is off. As with a clock that someone sets, who waits when it is set waits on until it
+/// shows that time, however long that is then.
+///
+/// # Safety
+/// As pthread_cond_timedwait(3) says. All conditions are taken to go by the time of day: no others are waited for here.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pthread_cond_timedwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    until: *const timespec,
+) -> c_int {
+    let Some(wait) = timed_wait() else { return libc::ENOSYS };
+    // SAFETY: the caller gives a time.
+    let until = unsafe { *until };
+    loop {
+        let mut now = timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: there is room for the time.
+        unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_REALTIME, &raw mut now) };
+        let due = timespec { tv_sec: until.tv_sec.saturating_sub(offset()), tv_nsec: until.tv_nsec };
+        let look = timespec { tv_sec: now.tv_sec + 1, tv_nsec: now.tv_nsec };
+        let is_last = (due.tv_sec, due.tv_nsec) <= (look.tv_sec, look.tv_nsec);
+        // SAFETY: the condition and the mutex are the caller's, the time is ours.
+        let result = unsafe { wait(condition, mutex, if is_last { &raw const due } else { &raw const look }) };
+        if is_last || result != libc::ETIMEDOUT {
+            return result;
+        }
+    }
 }
