@@ -27,13 +27,18 @@ use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{self, protocol::WebSocketConfig},
+};
 
 use history::History;
 use wire::Frame;
 
 /// How long a server may take for something that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What one client reads at once: it is cleared before each read, which a thousand clients would do all day.
+const BUFFER: usize = 4 << 10;
 
 /// A port of the loopback that nothing listens on. It is below those that the system gives to connections, of which one may
 /// get it before a server listens there.
@@ -116,7 +121,9 @@ impl Client {
         name: String,
     ) -> Result<Self> {
         let stream: Box<dyn Stream> = Box::new(stream);
-        let (socket, _) = client_async(format!("ws://sync.localhost:{port}/"), stream).await?;
+        let config = WebSocketConfig::default().read_buffer_size(BUFFER);
+        let (socket, _) =
+            client_async_with_config(format!("ws://sync.localhost:{port}/"), stream, Some(config)).await?;
         let mut client = Self { socket, queue: VecDeque::new(), name, server: String::new() };
         client.send(wire::join(&client.name)?);
         let answer = client.next().await?;
