@@ -3,7 +3,10 @@
 //! jemalloc's threads give it back, and wait between two rounds for a time of day. When the clock is set back, they would
 //! wait until it shows that time again: a machine that comes up with a clock a day ahead would keep what it once took for a
 //! day. So they are started anew then.
-use std::time::{Duration, SystemTime};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
 
 use tikv_jemalloc_ctl::background_thread;
 use tokio::{
@@ -17,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const SLIGHT: Duration = Duration::from_secs(1);
 
 /// Watches the clock for ever.
-pub(crate) async fn follow_clock() {
+pub(crate) async fn follow_clock() -> Infallible {
     loop {
         let (began, showed) = (Instant::now(), SystemTime::now());
         sleep(LOOK).await;

@@ -40,11 +40,13 @@ pub(crate) async fn run(loaded: Loaded, environment: Environment) -> Outcome {
         },
         () = signals.stop() => return stop(running, &mut signals).await,
     }
-    tokio::spawn(memory::follow_clock());
     systemd::ready(&summary(&running.board().now()));
     terminal::say(terminal::banner(&control.now(), &running.config().apps.folder, loaded.file.as_deref()));
     let mut serve = Serve { running, inbox, file: loaded.file, environment };
-    serve.until_stopped(&mut signals).await;
+    tokio::select! {
+        () = serve.until_stopped(&mut signals) => {}
+        never = memory::follow_clock() => match never {},
+    }
     stop(serve.running, &mut signals).await
 }
 
