@@ -268,6 +268,7 @@ impl Config {
         let public = self.echo.peers.values().filter_map(|mirror| mirror.public_url.as_ref());
         self.hosting.others = public.map(ToString::to_string).collect();
         self.tls.domain.clone_from(&domain);
+        self.tls.email.clone_from(&self.email);
         self.tls.data = self.data.join("tls");
         self.echo.pages = self.public_pages();
         self.echo.domain = domain;
@@ -479,11 +480,6 @@ impl Checks<'_> {
         let tls = &config.tls;
         if let Err(error) = tls.check() {
             self.wrong("tls.issuer", error.to_string());
-        }
-        if tls.issuer == tls::Issuer::Acme {
-            let message = "\"acme\" is not in this version: the local CA serves, which browsers do not trust; \
-                           set issuer = \"files\" with `certificate` and `key` meanwhile";
-            self.odd("tls.issuer", message);
         }
         let files =
             [("tls.certificate", &tls.certificate), ("tls.key", &tls.key), ("tls.directory_ca", &tls.directory_ca)];

@@ -1,6 +1,7 @@
 //! The only file that knows two modules at once, with those beneath it.
 mod documents;
 mod offers;
+mod records;
 mod zones;
 
 use std::{
@@ -26,7 +27,7 @@ use tls::Tls;
 use tokens::Tokens;
 use tokio::sync::{mpsc, watch};
 
-use self::{offers::Offers, zones::Zones};
+use self::{offers::Offers, records::Records, zones::Zones};
 use crate::{
     config::Config,
     control::{Control, Request},
@@ -46,6 +47,8 @@ pub struct Wired {
 const SYNC: &str = "sync";
 /// The label of the name server, where queries over HTTPS are answered.
 const NAMES: &str = "ns1";
+/// Where certificate authorities look for a proof, on every host.
+const PROOFS_PATH: &str = "/.well-known/acme-challenge";
 /// Where the always-on peer is on the host of every app.
 const SYNC_PATH: &str = "/.well-known/kube/sync";
 
@@ -65,11 +68,13 @@ pub(crate) async fn wire(
 
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
     let served = Arc::new(Served { domain: config.domain.to_string(), sites: apps.sites() });
-    let tls = Tls::bind(&config.tls, served, &registry).context("tls")?;
+    let records = Arc::new(Records::default());
+    let tls = Tls::bind(&config.tls, served, Arc::clone(&records) as _, &registry).context("tls")?;
     // What the config asks for, until it is known which ports there are: a restart changes no record.
     let offers = watch::Sender::new(hosting::offer(&config.hosting));
     let ports = dns::Ports { certificates: tls.resolver(), https: Arc::new(Offers(offers.subscribe())) };
     let dns = Arc::new(Dns::bind(&config.dns, ports, &registry).context("dns")?);
+    records.lead_to(dns.handle());
     let tokens = Tokens::bind(&config.tokens, &registry).context("tokens")?;
     let counter = Arc::new(Counter(tokens.handle()));
     let echo = Echo::bind(&config.echo, Arc::clone(&counter) as _, &registry).context("echo")?;
@@ -77,8 +82,9 @@ pub(crate) async fn wire(
         sites: apps.sites(),
         certificates: tls.resolver(),
         mounts: vec![
-            Mount { label: Some(SYNC), well_known: Some(SYNC_PATH), router: echo.router() },
-            Mount { label: Some(NAMES), well_known: None, router: dns.router() },
+            Mount { label: Some(SYNC), well_known: Some(SYNC_PATH), is_open: false, router: echo.router() },
+            Mount { label: Some(NAMES), well_known: None, is_open: false, router: dns.router() },
+            Mount { label: None, well_known: Some(PROOFS_PATH), is_open: true, router: tls.router() },
         ],
         sync: SYNC_PATH,
         offers,
@@ -165,6 +171,12 @@ struct Served {
 impl tls::Names for Served {
     fn serves(&self, name: &str) -> bool {
         hosting::serves(&self.domain, &[SYNC, NAMES], &self.sites.borrow(), name)
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        let sites = self.sites.borrow();
+        let labels = [SYNC, NAMES].into_iter().chain(sites.keys().map(|label| &**label));
+        [self.domain.clone()].into_iter().chain(labels.map(|label| format!("{label}.{}", self.domain))).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! a notify socket of its own, so the tests run side by side. What fails shows all that its KUBE said.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod authority;
 mod client;
 mod curl;
 mod journal;
@@ -13,6 +14,7 @@ mod network;
 
 mod apps;
 mod boxes;
+mod certificates;
 mod disk;
 mod dns;
 mod dns_addresses;

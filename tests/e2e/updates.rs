@@ -1,16 +1,12 @@
 //! Programs that update names with a key, as people run them elsewhere: nsupdate and knsupdate, ddclient, and certbot and lego
 //! with Pebble as the authority.
-use std::{
-    fs,
-    net::TcpStream,
-    process::{Child, Command, Stdio},
-};
+use std::{fs, process::Command};
 
-use kube_peer::free_port;
 use serde_json::Value;
 
 use crate::{
-    journal::{From, eventually},
+    authority::{Authority, Rules},
+    journal::From,
     kube::{Home, Kube, LISTEN, Ran},
 };
 
@@ -212,50 +208,6 @@ fn ddclient_keeps_the_address_of_a_name() {
     kube.stop();
 }
 
-/// An authority that asks a name server for proofs. Dropping it stops it.
-struct Authority {
-    process: Child,
-    port: u16,
-}
-
-impl Authority {
-    fn start(kube: &Kube<'_>) -> Self {
-        let path = |name: &str| kube.home.path(name);
-        let mut command = Command::new("openssl");
-        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
-        command.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"]);
-        Ran::from(command.arg(path("pebble.key")).arg("-out").arg(path("pebble.pem"))).ok();
-        let [port, management, nobody] = [(); 3].map(|()| free_port().unwrap());
-        let config = serde_json::json!({ "pebble": {
-            "listenAddress": format!("127.0.0.1:{port}"), "managementListenAddress": format!("127.0.0.1:{management}"),
-            "certificate": path("pebble.pem"), "privateKey": path("pebble.key"), "httpPort": nobody, "tlsPort": nobody,
-            "ocspResponderURL": "", "externalAccountBindingRequired": false,
-        } });
-        fs::write(path("pebble.json"), config.to_string()).unwrap();
-        let dns = kube.address("dns", "dns").to_string();
-        let mut command = Command::new("pebble");
-        // Of a hundred requests it refuses five by chance, and certbot gives up when that happens twice in a row.
-        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
-        command.arg("-config").arg(path("pebble.json")).args(["-dnsserver", &dns]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let authority = Self { process, port };
-        eventually("Pebble", || TcpStream::connect(("127.0.0.1", port)).ok());
-        authority
-    }
-
-    fn url(&self) -> String {
-        format!("https://localhost:{}/dir", self.port)
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        // Both fail only when the process is gone already.
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
 /// Looks whether a certificate is one for these names.
 fn is_for(certificate: &std::path::Path, names: &[&str]) {
     let mut command = Command::new("openssl");
@@ -267,7 +219,8 @@ fn is_for(certificate: &std::path::Path, names: &[&str]) {
 fn lego_gets_a_certificate() {
     let home = home();
     let kube = home.start();
-    let (authority, dns) = (Authority::start(&kube), kube.address("dns", "dns").to_string());
+    let dns = kube.address("dns", "dns").to_string();
+    let authority = Authority::start(&home, &Rules { dns: &dns, ..Rules::default() });
     let mut command = Command::new("lego");
     command.env("HOME", home.path("")).env("LEGO_CA_CERTIFICATES", home.path("pebble.pem"));
     command.env("RFC2136_NAMESERVER", &dns).env("RFC2136_TSIG_ALGORITHM", "hmac-sha512.");
@@ -291,7 +244,8 @@ fn lego_gets_a_certificate() {
 fn certbot_gets_a_certificate() {
     let home = home();
     let kube = home.start();
-    let (authority, dns) = (Authority::start(&kube), kube.address("dns", "dns"));
+    let dns = kube.address("dns", "dns");
+    let authority = Authority::start(&home, &Rules { dns: &dns.to_string(), ..Rules::default() });
     let credentials = home.path("certbot.ini");
     let options = format!(
         "dns_rfc2136_server = {}\ndns_rfc2136_port = {}\ndns_rfc2136_name = certificates\ndns_rfc2136_secret = {SECRET}\n\

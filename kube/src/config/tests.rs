@@ -134,13 +134,7 @@ listen = ["127.0.0.1:9464"]
 command = ["/usr/bin/worker", "--flag"]
 "#;
     assert_eq!(config(text).processes["worker"].command.len(), 2);
-    assert_eq!(
-        warnings(text),
-        [
-            "kube.toml:16: tls.issuer: \"acme\" is not in this version: the local CA serves, which browsers do not trust; set issuer = \"files\" with `certificate` and `key` meanwhile",
-            "kube.toml:30: processes: [processes] is not in this version: ignored",
-        ]
-    );
+    assert_eq!(warnings(text), ["kube.toml:30: processes: [processes] is not in this version: ignored",]);
 }
 
 #[test]

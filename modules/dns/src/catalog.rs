@@ -227,14 +227,7 @@ impl Catalog {
     /// # Errors
     /// The serial numbers cannot be kept; what was served is served still.
     pub(crate) fn publish(&self, owner: Name, rtype: Rtype, set: Set) -> Result<bool, Error> {
-        let zones = self.shared.zones.load();
-        let nearest = zones.find(owner.wire()).and_then(|number| zones.get(number));
-        let is_written = |zone: &Name| {
-            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.wanted.written.iter().any(|written| written.content.apex() == zone)
-        };
-        // What others have signed has no room for more.
-        let is_served = nearest.is_some_and(|zone| is_written(&zone.apex));
+        let is_served = self.has(&owner);
         if is_served {
             self.change(|kept| {
                 if set.data.is_empty() {
@@ -245,6 +238,14 @@ impl Catalog {
             })?;
         }
         Ok(is_served)
+    }
+
+    /// Whether a zone that is written here has the name: what others have signed has no room for more.
+    pub(crate) fn has(&self, name: &Name) -> bool {
+        let zones = self.shared.zones.load();
+        let nearest = zones.find(name.wire()).and_then(|number| zones.get(number));
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        nearest.is_some_and(|zone| kept.wanted.written.iter().any(|written| *written.content.apex() == zone.apex))
     }
 
     /// A zone as a zone file, with what signing adds to it or without; none if it is not served.

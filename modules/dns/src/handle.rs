@@ -45,6 +45,11 @@ impl Handle {
         self.0.publish(name.clone(), Rtype::TXT, Set { ttl, data })
     }
 
+    /// Whether a zone here has a name of which records can be [published](Self::publish_txt).
+    pub fn has(&self, name: &Name) -> bool {
+        self.0.has(name)
+    }
+
     /// What the parents of the signed zones are to be told.
     pub fn delegations(&self) -> Vec<Delegation> {
         self.0.delegations()

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    body,
+    ACME_TLS, body,
     pulse::{Look, Patience},
     server::Caller,
     stream::Stream,
@@ -58,10 +58,10 @@ pub(crate) async fn serve(caller: Caller, stream: Stream, tls: Option<Arc<rustls
         },
         () = cx.stopped() => return,
     };
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2(caller, stream, &cx).await;
-    } else {
-        http1(caller, stream, &cx).await;
+    match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => http2(caller, stream, &cx).await,
+        Some(protocol) if protocol == ACME_TLS.as_bytes() => {}
+        Some(_) | None => http1(caller, stream, &cx).await,
     }
 }
 

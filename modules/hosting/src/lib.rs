@@ -94,6 +94,9 @@ pub struct Hosting {
 
 /// What is spoken over TLS, the best first.
 const PROTOCOLS: [&str; 2] = ["h2", "http/1.1"];
+/// In which nothing is said: a handshake alone proves a name to a certificate authority
+/// ([RFC 8737](https://www.rfc-editor.org/rfc/rfc8737)).
+const ACME_TLS: &str = "acme-tls/1";
 
 /// What HTTPS offers where `config` is in force; the port is 0 where any will do.
 pub fn offer(config: &Config) -> Option<Offer> {
@@ -176,7 +179,8 @@ fn tls(ports: &Ports) -> Result<rustls::ServerConfig, Error> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&ports.certificates));
-    tls.alpn_protocols = PROTOCOLS.map(|protocol| protocol.as_bytes().to_vec()).to_vec();
+    let protocols = PROTOCOLS.into_iter().chain([ACME_TLS]);
+    tls.alpn_protocols = protocols.map(|protocol| protocol.as_bytes().to_vec()).collect();
     tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     Ok(tls)
 }

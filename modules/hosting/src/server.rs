@@ -114,6 +114,11 @@ impl Caller {
         };
         let sites = Arc::clone(&server.sites.borrow());
         let place = Hosts { domain: &server.domain, labels: &server.labels }.place(&sites, host);
+        if let Place::Apex | Place::Mount(_) | Place::Site(_) = place
+            && let Some((mount, target)) = server.well_known(&request.uri).filter(|(mount, _)| mount.is_open)
+        {
+            return self.mounted(mount, request, body.take(), target).await;
+        }
         match (&place, self.redirect) {
             (Place::Elsewhere, _) => {
                 let text = format!("This server has nothing for this host name: it serves {}.\n", server.domain);

@@ -1,5 +1,8 @@
 //! The `[tls]` table.
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,9 @@ pub struct Config {
     pub directory_ca: Option<PathBuf>,
     /// How names are proved to a public CA.
     pub challenge: Challenge,
+    /// Which kind of certificate the public CA is to make, of those that it offers. Unset: its usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Certificate chain in PEM, the server's own first; for `issuer = "files"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
@@ -28,7 +34,10 @@ pub struct Config {
     /// Derived: the domain whose names are served.
     #[serde(skip)]
     pub domain: String,
-    /// Derived: this module's own folder, where the local CA is kept.
+    /// Derived: whom the public CA may write to.
+    #[serde(skip)]
+    pub email: Option<String>,
+    /// Derived: this module's own folder, where the local CA, accounts and certificates are kept.
     #[serde(skip)]
     pub data: PathBuf,
 }
@@ -40,9 +49,11 @@ impl Default for Config {
             directory: None,
             directory_ca: None,
             challenge: Challenge::Auto,
+            profile: None,
             certificate: None,
             key: None,
             domain: "localhost".to_owned(),
+            email: None,
             data: PathBuf::from("tls"),
         }
     }
@@ -101,6 +112,39 @@ pub enum Challenge {
     /// A page on port 80 (RFC 8555 section 8.3).
     #[serde(rename = "http-01")]
     Http01,
+}
+
+/// One way to prove a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A TXT record.
+    Record,
+    /// A TLS handshake.
+    Handshake,
+    /// A page on port 80.
+    Page,
+}
+
+impl Challenge {
+    /// The ways to try, one after the other.
+    pub(crate) fn ways(self) -> &'static [Way] {
+        match self {
+            Self::Auto => &[Way::Record, Way::Handshake, Way::Page],
+            Self::Dns01 => &[Way::Record],
+            Self::TlsAlpn01 => &[Way::Handshake],
+            Self::Http01 => &[Way::Page],
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Record => "dns-01",
+            Self::Handshake => "tls-alpn-01",
+            Self::Page => "http-01",
+        })
+    }
 }
 
 /// The address of a public CA's directory: an `https` URL.

@@ -84,6 +84,14 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// A file of an order or an account is none.
+    #[error("{} is not what was written there: {reason}", path.display())]
+    Note {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A certificate cannot be made.
     #[error("cannot make a certificate for {name}: {reason}")]
     Make {

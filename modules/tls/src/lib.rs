@@ -1,15 +1,18 @@
 //! Certificates: which one a handshake gets, where it comes from, and how long it lasts.
 //!
 //! # What it does
-//! [`Tls`] answers every TLS handshake through one resolver. Certificates come from a certificate authority of this
-//! KUBE's own, made on first run, or from a pair of PEM files that someone else renews.
+//! [`Tls`] answers every TLS handshake through one resolver. Certificates come from a public CA, by ACME (RFC 8555), which it
+//! orders and renews; from a certificate authority of this KUBE's own, made on first run; or from a pair of PEM files that
+//! someone else renews.
 //!
 //! # What it promises
 //! - *The name rule*: only names that [`Names`] serves get a certificate. Any other name, or none, ends the handshake
 //!   with an alert, and is counted.
 //! - *The fence rule*: the local CA can vouch for the domain and what is below it, and for nothing else in the world, so
 //!   that trusting it is a small step.
-//! - *The old-pair rule*: a new pair of files that is not usable leaves the old one serving, and says why.
+//! - *The old-pair rule*: a new pair of files that is not usable leaves the old one serving, and says why. So does a public CA
+//!   that issues none: its last certificate serves on, and before there is one, the local CA does.
+//! - A renewal begins with more than a quarter of a certificate's time left, and no mistake makes more orders than a CA allows.
 //! - Private keys are readable by their owner alone, and what is written is written whole or not at all.
 //!
 //! # How it works
@@ -19,16 +22,21 @@
 //!                                   v swapped whole
 //!                         local CA: leaf from the cache, or signed now (7 days, anew after two thirds)
 //!                         files:    the pair, if it covers the name
+//!                         acme:     the certificate that covers it; a leaf of the local CA if there is none
 //!                                   ^
 //!   run, every 10 s: files changed? --+--> load, check, swap          CA expired? --> make it anew
+//!
+//!   acme:  wanted (hosts, challenge) -> names         (pure)     order:   names -> account, proofs, key and chain
+//!          renewal (record, certificate, now) -> order, ask, rest (pure)
+//!          proofs: a page, a handshake, a TXT record             shelf:   accounts/, certificates/ in the data folder
 //! ```
 //!
 //! # What a person can set
-//! The issuer, and the two files; see [`Config`]. The options of a public CA are read and checked already.
+//! The issuer, the public CA, how names are proved to it, and the two files; see [`Config`].
 //!
 //! # What it deliberately does not do
-//! It opens no port and knows no app. It gets no certificates from a public CA yet: the local CA serves instead, and the
-//! module's health says so. It installs its CA nowhere: [`local_ca`] says where it is.
+//! It opens no port and knows no app. It installs its CA nowhere: [`local_ca`] says where it is.
+mod acme;
 mod authority;
 mod cache;
 mod config;
@@ -53,13 +61,15 @@ use time::OffsetDateTime;
 use tokio::{
     sync::Notify,
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
+pub use acme::proofs::ACME_TLS;
 pub use config::{Challenge, Config, Directory, Issuer};
 pub use error::Error;
-pub use ports::Names;
+pub use ports::{Names, Txt};
 
+use acme::{Acme, Public};
 use authority::Authority;
 use pair::Pair;
 use resolver::{Resolver, Source};
@@ -74,8 +84,11 @@ const NOTICE_DAYS: i64 = 14;
 #[derive(Debug)]
 pub struct Tls {
     resolver: Arc<Resolver>,
+    acme: Acme,
     live: Mutex<Live>,
+    /// Something is to be looked at: by those who follow files, and by who orders certificates.
     committed: Notify,
+    reconfigured: Notify,
 }
 
 /// What serves now, and how the last attempt to change it went.
@@ -100,11 +113,18 @@ impl Tls {
     ///
     /// # Errors
     /// Whatever stands in the way of a usable certificate, by file and reason.
-    pub fn bind(config: &Config, names: Arc<dyn Names>, registry: &Registry) -> Result<Self, Error> {
+    pub fn bind(config: &Config, names: Arc<dyn Names>, txt: Arc<dyn Txt>, registry: &Registry) -> Result<Self, Error> {
         let (source, seen) = open(config, OffsetDateTime::now_utc())?;
-        let resolver = Arc::new(Resolver::new(source, names, registry));
+        let acme = Acme::new(Arc::clone(&names), txt);
+        let resolver = Arc::new(Resolver::new(source, names, acme.proofs.clone(), registry));
         let live = Live { config: config.clone(), seen, refused: None };
-        Ok(Self { resolver, live: Mutex::new(live), committed: Notify::new() })
+        let (committed, reconfigured) = (Notify::new(), Notify::new());
+        Ok(Self { resolver, acme, live: Mutex::new(live), committed, reconfigured })
+    }
+
+    /// What a public CA fetches to prove a name: it is to be at `/.well-known/acme-challenge` of every host, over plain HTTP.
+    pub fn router(&self) -> axum::Router {
+        self.acme.proofs.router()
     }
 
     /// What a TLS listener asks for certificates. It stays the same object when certificates change.
@@ -143,8 +163,8 @@ impl Tls {
 
     /// Makes the local CA anew when it is over, as `bind` would.
     async fn follow_authority(&self, now: OffsetDateTime) {
-        let over = matches!(&*self.resolver.source(), Source::Local(authority) if authority.validity().is_over(now));
-        if !over {
+        let source = self.resolver.source();
+        if !source.authority().is_some_and(|authority| authority.validity().is_over(now)) {
             return;
         }
         let config = self.live().config.clone();
@@ -163,16 +183,57 @@ impl Tls {
         }
     }
 
+    /// Follows the files, the local CA and the clock, and tells how things are.
+    async fn follow(&self, cx: &Context) {
+        let mut tick = interval(POLL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.committed.notified() => {}
+                () = self.acme.changed.notified() => {}
+            }
+            let now = OffsetDateTime::now_utc();
+            self.follow_files(now).await;
+            self.follow_authority(now).await;
+            match self.trouble(now) {
+                None => cx.ready(),
+                Some(why) => cx.degraded(why),
+            }
+        }
+    }
+
+    /// Orders certificates of a public CA, if it is to.
+    async fn order(&self) {
+        loop {
+            let config = self.live().config.clone();
+            let mut rest = POLL;
+            if config.issuer == Issuer::Acme {
+                rest = self.acme.round(&config, self.resolver.metrics(), |pairs| self.serve(pairs)).await.min(POLL);
+            }
+            tokio::select! {
+                () = sleep(rest) => {}
+                () = self.reconfigured.notified() => {}
+            }
+        }
+    }
+
+    /// Serves these certificates of a public CA, if such are served and they are others.
+    fn serve(&self, pairs: Vec<Pair>) {
+        let source = self.resolver.source();
+        let Source::Public(public) = &*source else { return };
+        let same = |(one, other): (&Pair, &Pair)| one.certificate() == other.certificate();
+        if pairs.len() != public.pairs.len() || !pairs.iter().zip(&public.pairs).all(same) {
+            self.resolver.swap(Source::Public(Public { pairs, local: Arc::clone(&public.local) }));
+        }
+    }
+
     /// What someone should look at.
     fn trouble(&self, now: OffsetDateTime) -> Option<String> {
         let live = self.live();
         let mut troubles = Vec::new();
         if live.config.issuer == Issuer::Acme {
-            troubles.push(
-                "certificates of a public CA (issuer = \"acme\") are not in this version: the local CA serves, which \
-                 visitors do not trust. Meanwhile set issuer = \"files\" with `certificate` and `key` in [tls]"
-                    .to_owned(),
-            );
+            troubles.extend(self.acme.troubles());
         }
         troubles.extend(live.refused.clone());
         troubles.extend(self.resolver.source().trouble(&live.config.domain, now));
@@ -192,7 +253,13 @@ fn open(config: &Config, now: OffsetDateTime) -> Result<(Source, Option<[Stamp; 
     let seen = stamps(config);
     let source = match config.files() {
         Some((certificate, key)) => Source::Files(Pair::load(certificate, key)?),
-        None => Source::Local(Box::new(Authority::open(&config.data, &config.domain, now)?)),
+        None => {
+            let local = Arc::new(Authority::open(&config.data, &config.domain, now)?);
+            match config.issuer {
+                Issuer::Acme => Source::Public(Public { pairs: acme::pairs(config)?, local }),
+                Issuer::Local | Issuer::Files => Source::Local(local),
+            }
+        }
     };
     Ok((source, seen))
 }
@@ -207,21 +274,10 @@ impl Module for Tls {
     const NAME: &'static str = "tls";
 
     async fn run(&self, cx: Context) -> Result<(), Error> {
-        let mut tick = interval(POLL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = self.committed.notified() => {}
-                () = cx.stopped() => return Ok(()),
-            }
-            let now = OffsetDateTime::now_utc();
-            self.follow_files(now).await;
-            self.follow_authority(now).await;
-            match self.trouble(now) {
-                None => cx.ready(),
-                Some(why) => cx.degraded(why),
-            }
+        tokio::select! {
+            () = self.follow(&cx) => Ok(()),
+            () = self.order() => Ok(()),
+            () = cx.stopped() => Ok(()),
         }
     }
 
@@ -232,6 +288,7 @@ impl Module for Tls {
             *self.live() = Live { config, seen, refused: None };
             self.resolver.swap(source);
             self.committed.notify_one();
+            self.reconfigured.notify_one();
         }))
     }
 }

@@ -28,12 +28,18 @@ impl Refusal {
     }
 }
 
+/// What became of an order.
+const ISSUED: &str = "issued";
+const FAILED: &str = "failed";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     /// Certificates of the local CA that are kept for the next handshake.
     pub(crate) cached: IntGauge,
     /// Certificates that the local CA made.
     pub(crate) issued: IntCounter,
+    /// Orders of certificates at a public CA, by what became of them.
+    orders: IntCounterVec,
     /// Changed certificate files that were not usable.
     pub(crate) rejected_files: IntCounter,
     /// When what a person looks after expires: the certificate files, or the local CA.
@@ -45,7 +51,10 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Self {
         let refused = Opts::new("kube_tls_refused_total", "Handshakes refused a certificate, by reason.");
+        let orders =
+            Opts::new("kube_tls_orders_total", "Orders of certificates at a public CA, by what became of them.");
         let metrics = Self {
+            orders: IntCounterVec::new(orders, &["result"]).expect("name and label are valid"),
             cached: IntGauge::new("kube_tls_cached_certificates", "Certificates of the local CA that are kept.")
                 .expect("the name is valid"),
             issued: IntCounter::new("kube_tls_issued_total", "Certificates made by the local CA.")
@@ -57,7 +66,7 @@ impl Metrics {
             .expect("the name is valid"),
             expiry: Gauge::new(
                 "kube_tls_expiry_timestamp_seconds",
-                "When the certificate files, or the local CA, expire, in seconds since 1970.",
+                "When what serves expires first: certificates of a public CA, files, or the local CA; in seconds since 1970.",
             )
             .expect("the name is valid"),
             refused: IntCounterVec::new(refused, &["reason"]).expect("name and label are valid"),
@@ -65,9 +74,13 @@ impl Metrics {
         for refusal in Refusal::ALL {
             metrics.refused.with_label_values(&[refusal.word()]);
         }
+        for result in [ISSUED, FAILED] {
+            metrics.orders.with_label_values(&[result]);
+        }
         let once = "a registry sees each module once";
         registry.register(Box::new(metrics.cached.clone())).expect(once);
         registry.register(Box::new(metrics.issued.clone())).expect(once);
+        registry.register(Box::new(metrics.orders.clone())).expect(once);
         registry.register(Box::new(metrics.rejected_files.clone())).expect(once);
         registry.register(Box::new(metrics.expiry.clone())).expect(once);
         registry.register(Box::new(metrics.refused.clone())).expect(once);
@@ -76,6 +89,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refused.with_label_values(&[refusal.word()]).inc();
+    }
+
+    pub(crate) fn ordered(&self, is_issued: bool) {
+        self.orders.with_label_values(&[if is_issued { ISSUED } else { FAILED }]).inc();
     }
 
     pub(crate) fn expires(&self, until: OffsetDateTime) {

@@ -11,8 +11,8 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use crate::{Error, NOTICE_DAYS, store, validity::Validity};
 
-/// A usable pair.
-#[derive(Debug)]
+/// A usable pair. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Pair {
     key: Arc<CertifiedKey>,
     /// The host names of the first certificate, in lower case; the first label may be `*`.
@@ -26,20 +26,28 @@ impl Pair {
     ///
     /// An expired certificate is not an error: showing it lets visitors say what is wrong.
     pub(crate) fn load(certificate: &Path, key: &Path) -> Result<Self, Error> {
+        let pair = Self::new(&store::read(certificate)?, &store::read(key)?, certificate, key)?;
+        if store::is_public(key) {
+            tracing::warn!(key = %key.display(), "every user of this machine can read this key: chmod o-r");
+        }
+        Ok(pair)
+    }
+
+    /// Checks what is to be in one file.
+    pub(crate) fn parse(text: &[u8], path: &Path) -> Result<Self, Error> {
+        Self::new(text, text, path, path)
+    }
+
+    fn new(chain: &[u8], private: &[u8], certificate: &Path, key: &Path) -> Result<Self, Error> {
         let bad = |reason| Error::Certificate { path: certificate.to_owned(), reason };
-        let chain = chain(&store::read(certificate)?).map_err(bad)?;
+        let chain = self::chain(chain).map_err(bad)?;
         let read = chain.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>().map_err(bad)?;
         let names = host_names(&read[0]);
         if names.is_empty() {
             return Err(bad("names no host (subjectAltName), so no browser takes it".to_owned()));
         }
         let validity = read.iter().map(Validity::of).reduce(Validity::and).expect("a chain is not empty");
-
-        let private = private_key(&store::read(key)?);
-        let private = private.map_err(|reason| Error::Key { path: key.to_owned(), reason })?;
-        if store::is_public(key) {
-            tracing::warn!(key = %key.display(), "every user of this machine can read this key: chmod o-r");
-        }
+        let private = private_key(private).map_err(|reason| Error::Key { path: key.to_owned(), reason })?;
         let key = certified(chain, private, certificate, key)?;
         Ok(Self { key: Arc::new(key), names, validity })
     }
@@ -52,6 +60,16 @@ impl Pair {
     /// When the whole chain counts.
     pub(crate) fn validity(&self) -> Validity {
         self.validity
+    }
+
+    /// The server's own certificate.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.key.cert[0]
+    }
+
+    /// Whether `name`, which may begin with `*.`, is one of its names.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
     }
 
     /// Whether the certificate names `name`, a host name in lower case (RFC 6125 section 6.4.3).

@@ -1,4 +1,5 @@
 //! What this module needs from others.
+use futures_util::future::BoxFuture;
 
 /// Which names get a certificate. Whoever knows what is served implements it.
 pub trait Names: Send + Sync + 'static {
@@ -6,4 +7,20 @@ pub trait Names: Send + Sync + 'static {
     ///
     /// Asked in every handshake: it must answer at once.
     fn serves(&self, name: &str) -> bool;
+
+    /// The host names that are served now, in the same form.
+    fn hosts(&self) -> Vec<String>;
+}
+
+/// Who says TXT records, for a CA to look at.
+pub trait Txt: Send + Sync + 'static {
+    /// Whether records of `name` can be said.
+    fn has(&self, name: &str) -> bool;
+
+    /// Has `name` say these texts, in place of any others; none takes them away. Whoever asks is told so when this returns. Returns
+    /// whether records of `name` can be said.
+    ///
+    /// # Errors
+    /// They cannot be said, for a reason in words.
+    fn publish<'a>(&'a self, name: &'a str, texts: &'a [String]) -> BoxFuture<'a, Result<bool, String>>;
 }

@@ -14,6 +14,10 @@ use time::OffsetDateTime;
 
 use crate::{
     NOTICE_DAYS, Names,
+    acme::{
+        Public,
+        proofs::{ACME_TLS, Proofs},
+    },
     authority::Authority,
     metrics::{Metrics, Refusal},
     pair::Pair,
@@ -24,7 +28,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Source {
     /// Made here, when asked for.
-    Local(Box<Authority>),
+    Local(Arc<Authority>),
+    /// Made by a public CA, and here for what has none of it yet.
+    Public(Public),
     /// Made elsewhere.
     Files(Pair),
 }
@@ -35,6 +41,17 @@ impl Source {
         match self {
             Self::Local(authority) => authority.validity().trouble("the local CA", now, NOTICE_DAYS),
             Self::Files(pair) => pair.trouble(domain, now),
+            // Whoever orders them says what is wrong.
+            Self::Public(_) => None,
+        }
+    }
+
+    /// The local CA, if certificates may be made here.
+    pub(crate) fn authority(&self) -> Option<&Arc<Authority>> {
+        match self {
+            Self::Local(authority) => Some(authority),
+            Self::Public(public) => Some(&public.local),
+            Self::Files(_) => None,
         }
     }
 
@@ -42,6 +59,7 @@ impl Source {
         match self {
             Self::Local(authority) => authority.validity(),
             Self::Files(pair) => pair.validity(),
+            Self::Public(public) => public.local.validity(),
         }
     }
 }
@@ -50,16 +68,18 @@ impl Source {
 pub(crate) struct Resolver {
     source: ArcSwap<Source>,
     names: Arc<dyn Names>,
+    /// What a public CA asks for in a handshake of its own.
+    proofs: Proofs,
     metrics: Metrics,
     /// A name that is served and that `source` cannot vouch for, if one was asked for.
     uncovered: Mutex<Option<String>>,
 }
 
 impl Resolver {
-    pub(crate) fn new(source: Source, names: Arc<dyn Names>, registry: &Registry) -> Self {
+    pub(crate) fn new(source: Source, names: Arc<dyn Names>, proofs: Proofs, registry: &Registry) -> Self {
         let metrics = Metrics::register(registry);
         metrics.expires(source.validity().until);
-        Self { source: ArcSwap::from_pointee(source), names, metrics, uncovered: Mutex::new(None) }
+        Self { source: ArcSwap::from_pointee(source), names, proofs, metrics, uncovered: Mutex::new(None) }
     }
 
     /// The certificate for `name` at `now`.
@@ -68,15 +88,21 @@ impl Resolver {
         if !self.names.serves(&name) {
             return Err(Refusal::NotServed);
         }
-        match &**self.source.load() {
-            Source::Files(pair) if pair.covers(&name) => Ok(pair.key()),
-            Source::Local(authority) if authority.covers(&name) => {
-                authority.leaf(&name, now, &self.metrics).map_err(|error| {
-                    tracing::error!(%name, %error, "no certificate");
-                    Refusal::Failed
-                })
-            }
-            Source::Files(_) | Source::Local(_) => {
+        let source = self.source.load();
+        let pair = match &**source {
+            Source::Files(pair) => Some(pair).filter(|pair| pair.covers(&name)),
+            Source::Public(public) => public.pair(&name),
+            Source::Local(_) => None,
+        };
+        if let Some(pair) = pair {
+            return Ok(pair.key());
+        }
+        match source.authority().filter(|authority| authority.covers(&name)) {
+            Some(authority) => authority.leaf(&name, now, &self.metrics).map_err(|error| {
+                tracing::error!(%name, %error, "no certificate");
+                Refusal::Failed
+            }),
+            None => {
                 *self.uncovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
                 Err(Refusal::NotCovered)
             }
@@ -108,6 +134,9 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.alpn().is_some_and(|mut offered| offered.next() == Some(ACME_TLS) && offered.next().is_none()) {
+            return self.proofs.handshake(&hello.server_name()?.to_ascii_lowercase());
+        }
         self.certificate(hello.server_name(), OffsetDateTime::now_utc())
             .inspect_err(|refusal| self.metrics.refused(*refusal))
             .ok()

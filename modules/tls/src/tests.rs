@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
+use futures_util::future::BoxFuture;
 use kube_contract::{Appliance, Health, Limits, Running, testing};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
@@ -24,6 +25,23 @@ pub(crate) struct Served(BTreeSet<&'static str>);
 impl Names for Served {
     fn serves(&self, name: &str) -> bool {
         self.0.contains(name)
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// No records can be said.
+pub(crate) struct NoRecords;
+
+impl Txt for NoRecords {
+    fn has(&self, _: &str) -> bool {
+        false
+    }
+
+    fn publish<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Result<bool, String>> {
+        Box::pin(async { Ok(false) })
     }
 }
 
@@ -62,7 +80,7 @@ fn local(folder: &TempDir) -> Config {
 }
 
 fn bind(config: &Config) -> Tls {
-    Tls::bind(config, served(["localhost", "shop.localhost"]), &Registry::new()).unwrap()
+    Tls::bind(config, served(["localhost", "shop.localhost"]), Arc::new(NoRecords), &Registry::new()).unwrap()
 }
 
 /// One handshake in memory; the certificate that the client was shown, or why either side gave up.
@@ -118,7 +136,9 @@ async fn until_reason(running: &Running<Config>, part: &str) {
 #[tokio::test]
 async fn passes_the_battery_with_either_source() {
     let folder = tempfile::tempdir().unwrap();
-    let bind = async |config: &Config, registry: &Registry| Tls::bind(config, served(["localhost"]), registry);
+    let bind = async |config: &Config, registry: &Registry| {
+        Tls::bind(config, served(["localhost"]), Arc::new(NoRecords), registry)
+    };
     testing::battery(local(&folder), bind).await;
     testing::battery(write_pair(folder.path(), &["localhost"], 90), bind).await;
 }
@@ -140,7 +160,8 @@ fn a_client_that_trusts_the_local_ca_is_served_and_counted() {
 fn unknown_names_and_missing_names_end_the_handshake() {
     let folder = tempfile::tempdir().unwrap();
     let config = local(&folder);
-    let tls = Tls::bind(&config, served(["localhost", "elsewhere.test"]), &Registry::new()).unwrap();
+    let tls =
+        Tls::bind(&config, served(["localhost", "elsewhere.test"]), Arc::new(NoRecords), &Registry::new()).unwrap();
     for (name, refusal) in [
         ("other.localhost", Refusal::NotServed),
         ("127.0.0.1", Refusal::NoName),
@@ -193,13 +214,30 @@ async fn a_local_ca_that_ends_while_it_serves_is_made_anew() {
 }
 
 #[tokio::test]
-async fn a_public_ca_is_not_pretended() {
+async fn without_a_public_ca_the_local_one_serves_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { issuer: Issuer::Acme, ..local(&folder) };
+    // Nobody is there.
+    let directory = "https://127.0.0.1:1/dir".to_owned().try_into().ok();
+    let config = Config { issuer: Issuer::Acme, directory, ..local(&folder) };
     let (running, tls) = start(bind(&config), &config);
-    until_reason(&running, "set issuer = \"files\"").await;
+    until_reason(&running, "there is no certificate of 127.0.0.1:1 for localhost yet: the local CA serves").await;
     handshake(&tls, &local_ca(&config), "localhost").unwrap();
     assert!(running.stop().await);
+}
+
+#[test]
+fn a_certificate_that_someone_puts_there_serves_and_the_local_ca_for_what_it_does_not_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { issuer: Issuer::Acme, ..local(&folder) };
+    drop(bind(&config));
+    let own = write_pair(folder.path(), &["localhost"], 90);
+    let read = |path: &Option<PathBuf>| fs::read(path.as_ref().unwrap()).unwrap();
+    let both = [read(&own.key), read(&own.certificate)].concat();
+    fs::write(config.data.join("certificates/own.pem"), both).unwrap();
+    fs::write(config.data.join("certificates/other.pem"), "half a certificate").unwrap();
+    let tls = bind(&config);
+    handshake(&tls, own.certificate.as_ref().unwrap(), "localhost").unwrap();
+    handshake(&tls, &local_ca(&config), "shop.localhost").unwrap();
 }
 
 #[tokio::test(start_paused = true)]

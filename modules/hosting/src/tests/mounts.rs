@@ -45,8 +45,8 @@ fn router() -> Router {
 
 fn mounts() -> Vec<Mount> {
     vec![
-        Mount { label: Some("sync"), well_known: Some("/.well-known/kube/sync"), router: router() },
-        Mount { label: None, well_known: Some("/.well-known/other"), router: router() },
+        Mount { label: Some("sync"), well_known: Some("/.well-known/kube/sync"), is_open: false, router: router() },
+        Mount { label: None, well_known: Some("/.well-known/other"), is_open: true, router: router() },
     ]
 }
 
@@ -81,6 +81,24 @@ async fn a_mount_has_its_label_and_its_path_on_every_app() {
         }
     }
     assert_eq!(world.get(Way::Plain, "http://sync.kube.test/").await.status, 308);
+}
+
+#[tokio::test]
+async fn an_open_mount_is_on_every_host_that_is_served_and_over_plain_http_too() {
+    let world = World::with(config(), mounts()).await;
+    for host in ["kube.test", "shop.kube.test", "sync.kube.test"] {
+        for (way, scheme) in [(Way::Plain, "http"), (Way::One, "https"), (Way::Two, "https")] {
+            let got = world.get(way, &format!("{scheme}://{host}/.well-known/other/x")).await;
+            assert_eq!(
+                (got.status.as_u16(), got.text()),
+                (200, &*format!("GET /x for {host}, loopback: true")),
+                "{way:?}"
+            );
+        }
+        assert_eq!(world.get(Way::Plain, &format!("http://{host}/.well-known/kube/sync")).await.status, 308);
+    }
+    assert_eq!(world.get(Way::Plain, "http://nobody.kube.test/.well-known/other/x").await.status, 404);
+    assert_eq!(world.get(Way::Plain, "http://evil.example/.well-known/other/x").await.status, 421);
 }
 
 #[tokio::test]

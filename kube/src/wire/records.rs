@@ -1,0 +1,38 @@
+//! What a certificate authority is to find in the zone.
+use std::{sync::OnceLock, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::task::spawn_blocking;
+
+/// How long others may keep such a record.
+const TTL: Duration = Duration::from_secs(60);
+
+/// The way to the zones, once there are some: they need certificates themselves.
+#[derive(Default)]
+pub(super) struct Records(OnceLock<dns::Handle>);
+
+impl Records {
+    /// Leads to these zones from now on.
+    pub(super) fn lead_to(&self, dns: dns::Handle) {
+        // Wired once.
+        self.0.set(dns).ok();
+    }
+}
+
+impl tls::Txt for Records {
+    fn has(&self, name: &str) -> bool {
+        self.0.get().zip(name.parse().ok()).is_some_and(|(dns, name)| dns.has(&name))
+    }
+
+    fn publish<'a>(&'a self, name: &'a str, texts: &'a [String]) -> BoxFuture<'a, Result<bool, String>> {
+        async move {
+            let Some(dns) = self.0.get().cloned() else { return Ok(false) };
+            let name: dns::Name = name.parse().map_err(|error: dns::NotAName| error.to_string())?;
+            let texts = texts.to_vec();
+            // The change is written to disk, and the zone is signed with it.
+            let published = spawn_blocking(move || dns.publish_txt(&name, &texts, TTL)).await;
+            published.map_err(|fell| fell.to_string())?.map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
+}

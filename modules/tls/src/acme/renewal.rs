@@ -1,0 +1,218 @@
+//! Pure: when the next certificate is ordered, and when the CA is asked when that should be.
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+
+use crate::validity::Validity;
+
+/// Most certificates for the same names in a week: Let's Encrypt issues five.
+const A_WEEK: usize = 4;
+/// How long the first wait after a failed order is; each further one is twice as long, up to [`LONGEST_WAIT`]. Five validations of
+/// a name may fail in an hour at Let's Encrypt.
+const FIRST_WAIT: Duration = Duration::minutes(2);
+const LONGEST_WAIT: Duration = Duration::hours(6);
+/// The longest wait that a CA may ask for.
+const LONGEST_REST: Duration = Duration::days(7);
+/// How often the CA is asked when to renew, if it does not say.
+const ASK: Duration = Duration::hours(6);
+/// The least and the longest time between two such questions.
+const ASK_LEAST: Duration = Duration::minutes(1);
+const ASK_MOST: Duration = Duration::days(1);
+
+/// What is known of the certificate for some names beside itself. It is kept on disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Record {
+    /// When orders were begun in the last hour.
+    #[serde(with = "seconds")]
+    orders: Vec<OffsetDateTime>,
+    /// When certificates were issued in the last week.
+    #[serde(with = "seconds")]
+    issued: Vec<OffsetDateTime>,
+    /// Orders that failed since one succeeded.
+    pub(crate) failures: u32,
+    /// Why the last one failed.
+    pub(crate) error: Option<String>,
+    /// Nothing is ordered before.
+    #[serde(with = "second")]
+    not_before: Option<OffsetDateTime>,
+    /// What the CA says of the certificate that there is.
+    advice: Option<Advice>,
+}
+
+/// When a CA wants a certificate to be renewed: [RFC 9773](https://www.rfc-editor.org/rfc/rfc9773).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Advice {
+    /// The window that it named.
+    #[serde(with = "second")]
+    start: Option<OffsetDateTime>,
+    #[serde(with = "second")]
+    end: Option<OffsetDateTime>,
+    /// The moment in it that was drawn.
+    #[serde(with = "second")]
+    moment: Option<OffsetDateTime>,
+    /// When it was asked, and is asked again.
+    #[serde(with = "second")]
+    asked: Option<OffsetDateTime>,
+    #[serde(with = "second")]
+    ask_at: Option<OffsetDateTime>,
+}
+
+/// What to do about a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Order it.
+    Order,
+    /// Ask the CA when it is to be renewed.
+    Ask,
+    /// Nothing before then.
+    Rest(OffsetDateTime),
+}
+
+impl Record {
+    /// What to do now, if there is a certificate that counts in `held`. `lot`, of 0 to 1, spreads the renewals of many.
+    pub(crate) fn step(&self, held: Option<Validity>, now: OffsetDateTime, lot: f64) -> Step {
+        let due = held.map(|held| self.due(held, lot));
+        let free = self.free_at(now);
+        match due {
+            None if free <= now => Step::Order,
+            None => Step::Rest(free),
+            Some(due) if due <= now && free <= now => Step::Order,
+            Some(due) => {
+                let ask_at = self.ask_at(now);
+                if ask_at <= now { Step::Ask } else { Step::Rest(due.max(free).min(ask_at)) }
+            }
+        }
+    }
+
+    /// When a certificate is renewed: when the CA says, else after two thirds of its time; and always with more than a quarter of
+    /// its time left, so that there is time for whatever is wrong then.
+    fn due(&self, held: Validity, lot: f64) -> OffsetDateTime {
+        let lifetime = held.until - held.from;
+        let late = held.from + lifetime * 0.7;
+        let advised = self.advice.as_ref().and_then(|advice| advice.moment);
+        advised.unwrap_or(held.from + lifetime * (0.63 + 0.04 * lot)).min(late)
+    }
+
+    /// From when on an order is allowed. A clock that was set back does not make it later than it ever was.
+    fn free_at(&self, now: OffsetDateTime) -> OffsetDateTime {
+        let rest = self.not_before.filter(|at| *at - now <= LONGEST_REST).unwrap_or(now);
+        let mut week: Vec<_> = within(&self.issued, Duration::WEEK, now).collect();
+        week.sort_unstable();
+        match week.len().checked_sub(A_WEEK) {
+            Some(first) => rest.max(week[first] + Duration::WEEK),
+            None => rest,
+        }
+    }
+
+    fn ask_at(&self, now: OffsetDateTime) -> OffsetDateTime {
+        let Some(advice) = &self.advice else { return now };
+        // Not with a clock that was set back.
+        let is_past = advice.asked.is_none_or(|asked| asked <= now);
+        advice.ask_at.filter(|_| is_past).unwrap_or(now)
+    }
+
+    /// An order is begun.
+    pub(crate) fn begun(&mut self, now: OffsetDateTime) {
+        self.orders = within(&self.orders, Duration::HOUR, now).chain([now]).collect();
+        // Should this program end before the order does, it waits as after a failure.
+        self.not_before = Some(now + self.wait(0.5));
+    }
+
+    /// It succeeded: there is a new certificate, of which the CA has said nothing yet.
+    pub(crate) fn succeeded(&mut self, now: OffsetDateTime) {
+        self.issued = within(&self.issued, Duration::WEEK, now).chain([now]).collect();
+        (self.failures, self.error, self.not_before, self.advice) = (0, None, None, None);
+    }
+
+    /// It failed. `rest` is how long the CA wants to be left alone, if it says so.
+    pub(crate) fn failed(&mut self, error: String, rest: Option<Duration>, now: OffsetDateTime, lot: f64) {
+        let wait = self.wait(lot).max(rest.unwrap_or_default().min(LONGEST_REST));
+        self.failures = self.failures.saturating_add(1);
+        (self.error, self.not_before) = (Some(error), Some(now + wait));
+    }
+
+    /// How long to wait after a failure: longer with each, and not as long for all who failed together.
+    fn wait(&self, lot: f64) -> Duration {
+        let wait = FIRST_WAIT * 2_i32.pow(self.failures.min(10));
+        wait.min(LONGEST_WAIT) * (0.75 + 0.5 * lot)
+    }
+
+    /// The CA has said when to renew, and how long that stays so. A moment of the window is drawn once.
+    pub(crate) fn advised(
+        &mut self,
+        (start, end): (OffsetDateTime, OffsetDateTime),
+        again: Duration,
+        now: OffsetDateTime,
+        lot: f64,
+    ) {
+        let (asked, ask_at) = (Some(now), Some(now + again.clamp(ASK_LEAST, ASK_MOST)));
+        let is_same = |advice: &&mut Advice| (advice.start, advice.end) == (Some(start), Some(end));
+        if let Some(advice) = self.advice.as_mut().filter(is_same) {
+            (advice.asked, advice.ask_at) = (asked, ask_at);
+            return;
+        }
+        let moment = Some(start + (end - start).max(Duration::ZERO) * lot);
+        self.advice = Some(Advice { start: Some(start), end: Some(end), moment, asked, ask_at });
+    }
+
+    /// The CA did not say when to renew.
+    pub(crate) fn unadvised(&mut self, now: OffsetDateTime) {
+        let advice =
+            self.advice.get_or_insert(Advice { start: None, end: None, moment: None, asked: None, ask_at: None });
+        (advice.asked, advice.ask_at) = (Some(now), Some(now + ASK));
+    }
+
+    /// When something is ordered again after a failure.
+    pub(crate) fn tried_at(&self) -> Option<OffsetDateTime> {
+        self.not_before.filter(|_| self.failures > 0)
+    }
+
+    /// Whether the CA says when to renew.
+    pub(crate) fn is_advised(&self) -> bool {
+        self.advice.as_ref().is_some_and(|advice| advice.moment.is_some())
+    }
+
+    /// How many orders were begun in the last hour.
+    pub(crate) fn orders_in_hour(&self, now: OffsetDateTime) -> usize {
+        within(&self.orders, Duration::HOUR, now).count()
+    }
+}
+
+/// Those moments that lie in the time before `now`.
+fn within(moments: &[OffsetDateTime], time: Duration, now: OffsetDateTime) -> impl Iterator<Item = OffsetDateTime> {
+    moments.iter().copied().filter(move |moment| (now - time..=now).contains(moment))
+}
+
+/// Moments as seconds since 1970.
+mod seconds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use time::OffsetDateTime;
+
+    pub(super) fn serialize<S: Serializer>(moments: &[OffsetDateTime], to: S) -> Result<S::Ok, S::Error> {
+        let seconds: Vec<i64> = moments.iter().map(|moment| moment.unix_timestamp()).collect();
+        seconds.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<OffsetDateTime>, D::Error> {
+        let seconds = Vec::<i64>::deserialize(from)?;
+        seconds.into_iter().map(|second| OffsetDateTime::from_unix_timestamp(second).map_err(Error::custom)).collect()
+    }
+}
+
+/// A moment as seconds since 1970.
+mod second {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use time::OffsetDateTime;
+
+    pub(super) fn serialize<S: Serializer>(moment: &Option<OffsetDateTime>, to: S) -> Result<S::Ok, S::Error> {
+        moment.map(OffsetDateTime::unix_timestamp).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OffsetDateTime>, D::Error> {
+        let second = Option::<i64>::deserialize(from)?;
+        second.map(OffsetDateTime::from_unix_timestamp).transpose().map_err(Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

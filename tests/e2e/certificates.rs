@@ -1,0 +1,187 @@
+//! Certificates of a public authority, which is Pebble: it asks this KUBE's own name server, and looks for pages and makes
+//! handshakes at its own listeners.
+use std::{fs, process::Command};
+
+use kube_peer::free_port;
+
+use crate::{
+    authority::{Authority, Rules},
+    journal::{From, eventually},
+    kube::{Home, Kube, Ran},
+};
+
+/// What Pebble refuses by chance if nobody tells it otherwise.
+const USUAL: u32 = 5;
+
+/// A KUBE that is to get its certificates from an authority, and where all of that is.
+struct Site {
+    home: Home,
+    dns: String,
+    http: u16,
+    https: u16,
+    authority: [u16; 2],
+}
+
+impl Site {
+    fn new(challenge: &str) -> Self {
+        let [dns, http, https, port, management] = [(); 5].map(|()| free_port().unwrap());
+        let home = Home::of(&format!(
+            r#"
+domain = "kube.test"
+email = "ops@kube.test"
+addresses = ["127.0.0.1"]
+data = "data"
+
+[hosting]
+http = ["127.0.0.1:{http}"]
+https = ["127.0.0.1:{https}"]
+
+[metrics]
+listen = ["127.0.0.1:0"]
+
+[dns]
+listen = ["127.0.0.1:{dns}"]
+rate_limit = 0
+
+[tls]
+issuer = "acme"
+directory = "https://localhost:{port}/dir"
+directory_ca = "pebble.pem"
+challenge = "{challenge}"
+"#
+        ));
+        home.app("shop", &[("index.html", "the shop")]);
+        Self { home, dns: format!("127.0.0.1:{dns}"), http, https, authority: [port, management] }
+    }
+
+    /// Starts the authority, which refuses this many of a hundred requests by chance.
+    fn authority(&self, refused: u32) -> Authority {
+        let rules = Rules { dns: &self.dns, http: self.http, https: self.https, refused };
+        Authority::start_at(&self.home, &rules, self.authority)
+    }
+
+    /// What a visitor gets who trusts the authority, and only it.
+    fn visit(&self, authority: &Authority, host: &str) -> Ran {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--connect-to", "::127.0.0.1:", "--cacert"]);
+        command.arg(authority.root(&self.home)).arg(format!("https://{host}:{}/", self.https));
+        Ran::from(&mut command)
+    }
+
+    /// The file of a certificate.
+    fn certificate(&self, name: &str) -> std::path::PathBuf {
+        self.home.path(&format!("data/tls/certificates/{name}.pem"))
+    }
+
+    fn names(&self, name: &str) -> String {
+        let mut command = Command::new("openssl");
+        command.args(["x509", "-noout", "-ext", "subjectAltName", "-in"]);
+        Ran::from(command.arg(self.certificate(name))).ok()
+    }
+}
+
+/// Waits until nothing is wrong with certificates.
+fn until_ready(kube: &Kube<'_>) {
+    eventually(&format!("a certificate\n{}", kube.journal), || (kube.module("tls")["health"] == "ready").then_some(()));
+}
+
+#[test]
+fn one_certificate_for_everything_is_there_soon_after_the_first_start() {
+    let site = Site::new("auto");
+    let authority = site.authority(USUAL);
+    let kube = site.home.start();
+    until_ready(&kube);
+    for host in ["kube.test", "shop.kube.test", "sync.kube.test"] {
+        let said = site.visit(&authority, host);
+        assert_eq!(said.code, Some(0), "{said:#?}");
+    }
+    assert!(site.visit(&authority, "shop.kube.test").ok().contains("the shop"));
+    let names = site.names("_.kube.test");
+    assert!(names.contains("DNS:kube.test") && names.contains("DNS:*.kube.test"), "{names}");
+    // Nothing of the proof is left.
+    let mut dig = Command::new("dig");
+    let (at, port) = site.dns.split_once(':').unwrap();
+    dig.args([&format!("@{at}"), "-p", port, "+short", "_acme-challenge.kube.test", "TXT"]);
+    assert_eq!(Ran::from(&mut dig).ok(), "");
+    kube.is_unharmed();
+    kube.stop();
+
+    // What there is serves at once after a restart, whether the authority is there or not.
+    drop(authority);
+    let before = fs::read(site.certificate("_.kube.test")).unwrap();
+    let kube = site.home.start();
+    until_ready(&kube);
+    assert_eq!(fs::read(site.certificate("_.kube.test")).unwrap(), before);
+    kube.stop();
+}
+
+#[test]
+fn each_host_gets_a_certificate_by_a_handshake_or_a_page() {
+    for challenge in ["tls-alpn-01", "http-01"] {
+        let site = Site::new(challenge);
+        let authority = site.authority(USUAL);
+        let kube = site.home.start();
+        let until_trusted = |host: &str| {
+            let what = format!("a certificate of {host} by {challenge}\n{}", kube.journal);
+            eventually(&what, || (site.visit(&authority, host).code == Some(0)).then_some(()));
+        };
+        ["kube.test", "shop.kube.test", "sync.kube.test", "ns1.kube.test"].into_iter().for_each(until_trusted);
+        // An app that comes later gets its own.
+        site.home.app("wiki", &[("index.html", "the wiki")]);
+        until_trusted("wiki.kube.test");
+        assert!(site.visit(&authority, "wiki.kube.test").ok().contains("the wiki"));
+        until_ready(&kube);
+        kube.is_unharmed();
+        kube.stop();
+    }
+}
+
+#[test]
+fn an_authority_that_refuses_a_third_of_all_requests_is_asked_until_it_issues() {
+    let site = Site::new("dns-01");
+    let authority = site.authority(30);
+    for _ in 0..5 {
+        let kube = site.home.start();
+        until_ready(&kube);
+        site.visit(&authority, "kube.test").ok();
+        kube.stop();
+        fs::remove_dir_all(site.home.path("data/tls/certificates")).unwrap();
+    }
+}
+
+#[test]
+fn without_an_authority_the_local_one_serves_and_the_reason_is_told() {
+    let site = Site::new("auto");
+    // What is to be trusted is there, and nobody answers.
+    drop(site.authority(0));
+    let kube = site.home.start();
+    kube.journal.wait(From::Stderr, "no certificate");
+    let module = eventually("the reason", || {
+        let module = kube.module("tls");
+        module["reason"].as_str().is_some_and(|reason| reason.contains("it is tried again in")).then_some(module)
+    });
+    assert_eq!(module["health"], "degraded");
+    let reason = module["reason"].as_str().unwrap();
+    assert!(reason.contains("kube.test, *.kube.test") && reason.contains("Connection refused"), "{reason}");
+    assert!(kube.get("shop.kube.test", "/").text().contains("the shop"));
+    kube.stop();
+}
+
+#[test]
+fn a_power_cut_in_the_middle_of_an_order_costs_no_more_than_that_order() {
+    let site = Site::new("dns-01");
+    let authority = site.authority(USUAL);
+    let kube = site.home.start();
+    kube.journal.wait(From::Stderr, "a certificate is ordered");
+    kube.kill();
+    // The next is begun after a wait, as after a failure: what was noted of it is taken away for this test alone.
+    let note = site.home.path("data/tls/certificates/_.kube.test.json");
+    if !site.certificate("_.kube.test").exists() {
+        assert!(fs::read_to_string(&note).unwrap().contains("not_before"));
+        fs::remove_file(&note).unwrap();
+    }
+    let kube = site.home.start();
+    until_ready(&kube);
+    site.visit(&authority, "kube.test").ok();
+    kube.stop();
+}
