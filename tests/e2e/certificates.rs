@@ -1,6 +1,9 @@
 //! Certificates of a public authority, which is Pebble: it asks this KUBE's own name server, and looks for pages and makes
 //! handshakes at its own listeners.
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
 
 use kube_peer::free_port;
 
@@ -134,6 +137,39 @@ fn each_host_gets_a_certificate_by_a_handshake_or_a_page() {
         kube.is_unharmed();
         kube.stop();
     }
+}
+
+/// A name server that knows where every name is, and nothing that proves one. Dropping it stops it.
+struct Elsewhere(Child);
+
+impl Elsewhere {
+    fn start(dns: &str) -> Self {
+        let mut command = Command::new("pebble-challtestsrv");
+        command.args(["-dns01", dns, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]);
+        command.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);
+        command.args(["-management", &format!("127.0.0.1:{}", free_port().unwrap())]);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        // Both fail only when the process is gone already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn where_another_name_server_has_the_domain_each_host_gets_a_certificate_and_nothing_is_wrong() {
+    let site = Site { dns: format!("127.0.0.1:{}", free_port().unwrap()), ..Site::new("auto") };
+    let (authority, _elsewhere) = (site.authority(USUAL), Elsewhere::start(&site.dns));
+    let kube = site.home.start();
+    kube.journal.wait(From::Stderr, "kube.test was not proved by dns-01");
+    eventually("a certificate", || (site.visit(&authority, "shop.kube.test").code == Some(0)).then_some(()));
+    until_ready(&kube);
+    assert!(!site.certificate("_.kube.test").exists() && site.certificate("shop.kube.test").exists());
+    kube.stop();
 }
 
 #[test]

@@ -112,7 +112,8 @@ impl Acme {
         for set in sets {
             let (now, lot) = (OffsetDateTime::now_utc(), lot());
             let held = look.held(&set.names, now).cloned();
-            let mut work = Work { config, shelf: &shelf, set: &set, record: look.record(&set.names), held, lot };
+            let (record, is_spare) = (look.record(&set.names), set.names == all && look.covers(&hosts, now));
+            let mut work = Work { config, shelf: &shelf, set: &set, record, held, is_spare, lot };
             match work.record.step(work.held.as_ref().map(Pair::validity), now, lot) {
                 Step::Rest(until) => rest = rest.min(until - now),
                 Step::Ask => {
@@ -294,6 +295,8 @@ struct Work<'a> {
     record: Record,
     /// The certificate that there is.
     held: Option<Pair>,
+    /// Whether all hosts have one without it.
+    is_spare: bool,
     lot: f64,
 }
 
@@ -304,6 +307,7 @@ impl Work<'_> {
         let again = |at| format!("; it is tried again in {}", minutes(at - now));
         let again = self.record.tried_at().map(again).unwrap_or_default();
         match (&self.held, &self.record.error) {
+            (None, _) if self.is_spare => None,
             (None, None) => Some(format!("there is no certificate of {authority} for {set} yet: the local CA serves")),
             (None, Some(error)) => Some(format!(
                 "there is no certificate of {authority} for {set}, and the local CA serves, which visitors do not trust: \

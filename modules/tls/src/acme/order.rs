@@ -13,7 +13,7 @@ use crate::{Txt, config::Way};
 
 /// How often the steps of an order are tried again whose failure says nothing of it: a CA may refuse a nonce, or be away for a
 /// moment.
-const TRIES: u32 = 12;
+const TRIES: u32 = 9;
 /// How long the first wait before that is; each further one is twice as long, so many times.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: u32 = 5;

@@ -62,6 +62,12 @@ impl Look {
         self.pairs.iter().filter(holds).max_by_key(|pair| pair.validity().until)
     }
 
+    /// Whether there is a certificate that counts for each of these hosts.
+    pub(crate) fn covers(&self, hosts: &[String], now: OffsetDateTime) -> bool {
+        let covers = |host: &String| self.pairs.iter().any(|pair| pair.covers(host) && !pair.validity().is_over(now));
+        hosts.iter().all(covers)
+    }
+
     /// How many orders were begun in the last hour.
     pub(crate) fn orders_in_hour(&self, now: OffsetDateTime) -> usize {
         self.records.values().map(|record| record.orders_in_hour(now)).sum()
