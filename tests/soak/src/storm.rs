@@ -17,6 +17,8 @@ use crate::{
 
 /// How long something that is aimed at may take to happen; it may not, as when nothing is compacted just then.
 const AIM: Duration = Duration::from_secs(8);
+/// How long what has begun may take to end the process.
+const MOMENT: Duration = Duration::from_millis(500);
 /// How long a flush takes for those who aim at it.
 const HELD: Duration = Duration::from_millis(300);
 const COMPACTIONS: &str = "kube_echo_decodes_total{reason=\"compaction\"}";
@@ -143,21 +145,17 @@ impl Soak {
     /// Cuts power at one of the next flushes of a file, and starts it again.
     async fn cut(&mut self, flushes: u64, file: u64) -> Result<()> {
         self.server.faults.cut_at(self.dice.between(1, flushes), file);
-        match self.server.end(AIM).await? {
-            Some(status) => {
-                ensure!(
-                    status.code() == Some(CUT_STATUS),
-                    "it ended by itself: {status}\n{}",
-                    self.server.last_words()
-                );
-                self.server.faults.heal();
-                self.server.start().await
-            }
-            None => {
-                self.missed += 1;
-                Ok(())
-            }
+        let mut ended = self.server.end(AIM).await?;
+        if ended.is_none() {
+            self.missed += 1;
+            // It may have begun just now.
+            self.server.faults.set(Dial::Cut, 0);
+            ended = self.server.end(MOMENT).await?;
         }
+        let Some(status) = ended else { return Ok(()) };
+        ensure!(status.code() == Some(CUT_STATUS), "it ended by itself: {status}\n{}", self.server.last_words());
+        self.server.faults.heal();
+        self.server.start().await
     }
 
     async fn until_flushing(&mut self) -> Result<()> {
