@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 use crate::{
+    certs,
     config::{self, Environment, Loaded, Unusable},
     dns, docs, init, new,
     outcome::Outcome,
@@ -59,6 +60,8 @@ enum Command {
     /// Make, list and revoke tokens: what lets programs and people in
     #[command(subcommand)]
     Token(token::Command),
+    /// List the certificates that serve, and order one anew
+    Certs(certs::Certs),
     /// List the zones and records that are served, and what a registrar is to be told
     #[command(subcommand)]
     Dns(dns::Command),
@@ -106,6 +109,7 @@ impl Cli {
             },
             Command::Status { json } => status(&socket(file.as_deref(), &environment), json).await,
             Command::Token(command) => token::execute(command, &socket(file.as_deref(), &environment)).await,
+            Command::Certs(certs) => certs::execute(certs, &socket(file.as_deref(), &environment)).await,
             Command::Dns(command) => dns::execute(command, &socket(file.as_deref(), &environment)).await,
             Command::Docs(docs) => return docs::execute(docs, &socket(file.as_deref(), &environment)).await,
             Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,

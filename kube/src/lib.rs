@@ -20,6 +20,7 @@
 //!
 //! # What it deliberately does not do
 //! It has no capability of its own: each is a module, and only [`wire`] knows two.
+mod certs;
 pub mod cli;
 pub mod config;
 mod control;

@@ -1,4 +1,5 @@
 //! The only file that knows two modules at once, with those beneath it.
+mod certificates;
 mod documents;
 mod offers;
 mod records;
@@ -27,7 +28,7 @@ use tls::Tls;
 use tokens::Tokens;
 use tokio::sync::{mpsc, watch};
 
-use self::{offers::Offers, records::Records, zones::Zones};
+use self::{certificates::Certificates, offers::Offers, records::Records, zones::Zones};
 use crate::{
     config::Config,
     control::{Control, Request},
@@ -69,7 +70,7 @@ pub(crate) async fn wire(
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
     let served = Arc::new(Served { domain: config.domain.to_string(), sites: apps.sites() });
     let records = Arc::new(Records::default());
-    let tls = Tls::bind(&config.tls, served, Arc::clone(&records) as _, &registry).context("tls")?;
+    let tls = Arc::new(Tls::bind(&config.tls, served, Arc::clone(&records) as _, &registry).context("tls")?);
     // What the config asks for, until it is known which ports there are: a restart changes no record.
     let offers = watch::Sender::new(hosting::offer(&config.hosting));
     let ports = dns::Ports { certificates: tls.resolver(), https: Arc::new(Offers(offers.subscribe())) };
@@ -93,8 +94,9 @@ pub(crate) async fn wire(
     let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites(), echo.handle()));
     let archive = Arc::new(documents::Archive(echo.handle()));
     let zones = Arc::new(Zones { dns: dns.handle(), issuer: zones::issuer(&config.tls) });
-    let admin =
-        Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, zones, &registry).context("admin")?;
+    let certificates = Arc::new(Certificates(Arc::clone(&tls)));
+    let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, zones, certificates, &registry)
+        .context("admin")?;
     // Last, because it takes the registry: whatever is measured is registered by now.
     let metrics = Arc::new(Metrics::bind(&config.metrics, registry, appliance.board(), build()).context("metrics")?);
     lead_to(&config.admin.socket, &socket(&config)).context("admin")?;
@@ -105,7 +107,7 @@ pub(crate) async fn wire(
         .context("wired twice")?;
 
     appliance.add(Arc::new(apps), |config: &Config| &config.apps);
-    appliance.add(Arc::new(tls), |config| &config.tls);
+    appliance.add(tls, |config| &config.tls);
     appliance.add(dns, |config| &config.dns);
     appliance.add(Arc::new(tokens), |config| &config.tokens);
     appliance.add(Arc::new(echo), |config| &config.echo);

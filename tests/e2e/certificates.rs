@@ -6,6 +6,7 @@ use std::{
 };
 
 use kube_peer::free_port;
+use serde_json::Value;
 
 use crate::{
     authority::{Authority, Rules},
@@ -107,6 +108,17 @@ fn one_certificate_for_everything_is_there_soon_after_the_first_start() {
     dig.args([&format!("@{at}"), "-p", port, "+short", "_acme-challenge.kube.test", "TXT"]);
     assert_eq!(Ran::from(&mut dig).ok(), "");
     kube.is_unharmed();
+
+    // It is listed, and ordered anew when someone wants that; visitors who are connected notice nothing.
+    let listed = || -> Value { serde_json::from_str(&site.home.run(&["certs", "--json"]).ok()).unwrap() };
+    let first = listed();
+    assert_eq!((first[0]["names"][1].as_str(), first[0]["proof"].as_str()), (Some("*.kube.test"), Some("dns-01")));
+    assert!(first[0]["renewal"].as_i64() < first[0]["until"].as_i64() && first[0]["error"].is_null(), "{first:#}");
+    let before = fs::read(site.certificate("_.kube.test")).unwrap();
+    assert!(site.home.run(&["certs", "renew", "kube.test"]).ok().contains("a new certificate for kube.test"));
+    assert_ne!(fs::read(site.certificate("_.kube.test")).unwrap(), before);
+    site.visit(&authority, "kube.test").ok();
+    site.home.run(&["certs", "renew", "elsewhere.test"]).complains(1, &["no certificate that is ordered here"]);
     kube.stop();
 
     // What there is serves at once after a restart, whether the authority is there or not.
@@ -194,7 +206,7 @@ fn without_an_authority_the_local_one_serves_and_the_reason_is_told() {
     kube.journal.wait(From::Stderr, "no certificate");
     let module = eventually("the reason", || {
         let module = kube.module("tls");
-        module["reason"].as_str().is_some_and(|reason| reason.contains("it is tried again in")).then_some(module)
+        module["reason"].as_str().is_some_and(|reason| reason.contains("it is tried again at")).then_some(module)
     });
     assert_eq!(module["health"], "degraded");
     let reason = module["reason"].as_str().unwrap();
@@ -208,7 +220,7 @@ fn a_power_cut_in_the_middle_of_an_order_costs_no_more_than_that_order() {
     let site = Site::new("dns-01");
     let authority = site.authority(USUAL);
     let kube = site.home.start();
-    kube.journal.wait(From::Stderr, "a certificate is ordered");
+    kube.journal.wait(From::Stderr, "an account at a CA was made");
     kube.kill();
     // The next is begun after a wait, as after a failure: what was noted of it is taken away for this test alone.
     let note = site.home.path("data/tls/certificates/_.kube.test.json");

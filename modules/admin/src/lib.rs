@@ -11,6 +11,8 @@
 //! | `GET /v1/tokens` | every [`TokenStatus`], oldest first |
 //! | `POST /v1/tokens` with a [`TokenOrder`] | a [`NewToken`]; 422 when it cannot be made |
 //! | `DELETE /v1/tokens/{id}` | the [`TokenStatus`] that was; 404 when there is no such token |
+//! | `GET /v1/certificates` | every [`CertificateStatus`] |
+//! | `POST /v1/certificates/renew` with a [`RenewOrder`] | the new [`CertificateStatus`]; 422 when there is none |
 //! | `GET /v1/zones` | every [`ZoneStatus`] |
 //! | `GET /v1/zones/{zone}` | every [`RecordStatus`] of the zone, without what signing adds |
 //! | `GET /v1/zones/{zone}/file` | the zone as a zone file, signatures included |
@@ -45,7 +47,9 @@
 //! Nothing yet: the socket's place follows from the environment and `data` ([`socket_path`]).
 //!
 //! # What it deliberately does not do
-//! It listens on no network. It knows no module: what it may ask are the ports [`Control`], [`Tokens`], [`Documents`] and [`Zones`].
+//! It listens on no network. It knows no module: what it may ask are the ports [`Control`], [`Tokens`], [`Documents`], [`Zones`] and
+//! [`Certificates`].
+mod certificates;
 mod client;
 mod config;
 mod dns;
@@ -73,6 +77,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+pub use certificates::{CertificateStatus, Certificates, RenewOrder};
 pub use client::{Client, ClientError};
 pub use config::{Config, socket_path};
 pub use dns::{
@@ -114,12 +119,13 @@ impl Admin {
         tokens: Arc<dyn Tokens>,
         documents: Arc<dyn Documents>,
         zones: Arc<dyn Zones>,
+        certificates: Arc<dyn Certificates>,
         registry: &Registry,
     ) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         Ok(Self {
             socket: Socket::bind(&config.socket)?,
-            router: routes::router(control, tokens, documents, zones, metrics.clone()),
+            router: routes::router(control, tokens, documents, zones, certificates, metrics.clone()),
             metrics,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         })

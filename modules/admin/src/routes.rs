@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     Control,
+    certificates::{self, Certificates},
     dns::{self, Zones},
     documents::{self, Documents},
     metrics::Metrics,
@@ -26,6 +27,7 @@ pub(crate) fn router(
     tokens: Arc<dyn Tokens>,
     documents: Arc<dyn Documents>,
     zones: Arc<dyn Zones>,
+    certificates: Arc<dyn Certificates>,
     metrics: Metrics,
 ) -> Router {
     Router::new()
@@ -36,6 +38,7 @@ pub(crate) fn router(
         .merge(tokens::routes(tokens))
         .merge(documents::routes(documents))
         .merge(dns::routes(zones))
+        .merge(certificates::routes(certificates))
         .fallback(async || {
             error(StatusCode::NOT_FOUND, "this KUBE does not know that request: is it an older version?")
         })

@@ -125,6 +125,25 @@ impl Documents for Puppet {
 }
 
 /// Has one zone, `kube.test.`.
+impl Certificates for Puppet {
+    fn list(&self) -> Vec<CertificateStatus> {
+        vec![CertificateStatus {
+            names: vec!["kube.test".to_owned(), "*.kube.test".to_owned()],
+            issuer: "ca.test".to_owned(),
+            proof: Some("dns-01".to_owned()),
+            from: Some(1),
+            until: Some(2),
+            renewal: None,
+            error: None,
+        }]
+    }
+
+    fn renew(&self, name: String) -> BoxFuture<'_, Result<CertificateStatus, String>> {
+        let found = Certificates::list(self).into_iter().find(|status| status.names.contains(&name));
+        Box::pin(async move { found.ok_or_else(|| format!("nothing is ordered for {name}")) })
+    }
+}
+
 impl Zones for Puppet {
     fn list(&self) -> Vec<ZoneStatus> {
         let name = "kube.test.".to_owned();
@@ -178,7 +197,15 @@ fn config(folder: &Path) -> Config {
 }
 
 fn bind(config: &Config) -> Result<Admin, Error> {
-    Admin::bind(config, Arc::new(Puppet), Arc::new(Puppet), Arc::new(Puppet), Arc::new(Puppet), &Registry::new())
+    Admin::bind(
+        config,
+        Arc::new(Puppet),
+        Arc::new(Puppet),
+        Arc::new(Puppet),
+        Arc::new(Puppet),
+        Arc::new(Puppet),
+        &Registry::new(),
+    )
 }
 
 async fn serve(admin: Admin, config: &Config) -> Running<Config> {
@@ -194,7 +221,7 @@ async fn passes_the_battery() {
     let folder = tempfile::tempdir().unwrap();
     let puppet = || Arc::new(Puppet);
     let bind = async |config: &Config, registry: &Registry| {
-        Admin::bind(config, puppet(), puppet(), puppet(), puppet(), registry)
+        Admin::bind(config, puppet(), puppet(), puppet(), puppet(), puppet(), registry)
     };
     testing::battery(config(folder.path()), bind).await;
 }
@@ -416,5 +443,21 @@ async fn zones_are_listed_record_by_record_and_written_whole() {
     let found: Vec<CheckStatus> = client.create("/v1/zones/kube.test./check", &order).await.unwrap();
     assert_eq!((&*found[0].about, found[0].verdict, &*found[0].says), ("kube.test.", Verdict::Wrong, "192.0.2.53"));
     assert!(unknown.to_string().contains("there is no zone"), "{unknown}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn certificates_are_listed_and_ordered_anew_by_any_of_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let running = serve(bind(&config).unwrap(), &config).await;
+    let client = Client::connect(&config.socket).await.unwrap();
+    assert_eq!(client.get::<Vec<CertificateStatus>>("/v1/certificates").await.unwrap()[0].until, Some(2));
+    let renew = async |name: &str| {
+        let order = RenewOrder { name: name.to_owned() };
+        client.create::<CertificateStatus>("/v1/certificates/renew", &order).await
+    };
+    assert_eq!(renew("*.kube.test").await.unwrap().issuer, "ca.test");
+    assert!(renew("other.test").await.unwrap_err().to_string().contains("nothing is ordered for other.test"));
     running.stop().await;
 }

@@ -34,7 +34,8 @@ pub struct Mount {
     pub label: Option<&'static str>,
     /// The path that it has on every app's host, `/.well-known/kube/sync` say. The router sees `/` and what follows.
     pub well_known: Option<&'static str>,
-    /// Whether `well_known` is on the hosts of mounts too, and answered over plain HTTP where everything else leads to HTTPS.
+    /// Whether `well_known` is on the hosts of mounts too, and answered over plain HTTP where everything else leads to HTTPS. It
+    /// gets no bodies, and what it does not find is looked for as if it were not there.
     pub is_open: bool,
     /// The router. A WebSocket reaches it as an HTTP/1.1 upgrade.
     pub router: axum::Router,

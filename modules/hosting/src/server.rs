@@ -117,7 +117,11 @@ impl Caller {
         if let Place::Apex | Place::Mount(_) | Place::Site(_) = place
             && let Some((mount, target)) = server.well_known(&request.uri).filter(|(mount, _)| mount.is_open)
         {
-            return self.mounted(mount, request, body.take(), target).await;
+            let answered = self.mounted(mount, request.clone(), None, target).await;
+            // What it does not know may be a file of the app.
+            if answered.status() != StatusCode::NOT_FOUND {
+                return answered;
+            }
         }
         match (&place, self.redirect) {
             (Place::Elsewhere, _) => {

@@ -9,6 +9,8 @@ mod wanted;
 use std::{
     collections::BTreeMap,
     fmt,
+    path::Path,
+    slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -19,23 +21,27 @@ use std::{
 use instant_acme::{Account, CertificateIdentifier, NewAccount};
 use rustls::crypto::aws_lc_rs;
 use time::{Duration, OffsetDateTime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
+pub(crate) use self::wanted::everything_below;
 use self::{
     client::Client,
     order::{Failed, Tries, Wanted},
     proofs::Proofs,
     renewal::{Record, Step},
-    shelf::Shelf,
-    wanted::{Set, everything_below, wanted},
+    shelf::{Look, Shelf},
+    wanted::{Set, wanted},
 };
-use crate::{Config, Error, Names, Txt, authority::Authority, metrics::Metrics, pair::Pair};
+use crate::{Certificate, Config, Error, Names, Txt, authority::Authority, metrics::Metrics, pair::Pair};
 
 /// The CA, if the config names none.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Most orders in an hour, whatever is wanted: a mistake must not use up what a CA allows.
 const ORDERS_AN_HOUR: usize = 20;
-
+/// Most new certificates in a week: Let's Encrypt issues 50 for one domain.
+const NEW_A_WEEK: usize = 40;
+/// How many troubles are told in full.
+const TOLD: usize = 3;
 /// How soon a folder that could not be used is tried again, and what its trouble is kept under.
 const AGAIN: StdDuration = StdDuration::from_secs(10);
 const FOLDER: &str = "";
@@ -57,6 +63,7 @@ impl Public {
 /// Orders certificates and keeps them.
 pub(crate) struct Acme {
     pub(crate) proofs: Proofs,
+    shelf: Shelf,
     names: Arc<dyn Names>,
     txt: Arc<dyn Txt>,
     /// The account in use, and the directory that it is at.
@@ -65,26 +72,48 @@ pub(crate) struct Acme {
     is_clean: AtomicBool,
     /// What someone should look at, by the names that it is about.
     troubles: Mutex<BTreeMap<String, String>>,
+    /// All certificates that are wanted, as they were when they were last looked at.
+    known: Mutex<Vec<Certificate>>,
+    /// Who wants one to be renewed now.
+    asked: Mutex<Vec<Asked>>,
     /// Something else is to be looked at.
     pub(crate) changed: Notify,
 }
 
 impl Acme {
-    pub(crate) fn new(names: Arc<dyn Names>, txt: Arc<dyn Txt>) -> Self {
+    pub(crate) fn new(data: &Path, names: Arc<dyn Names>, txt: Arc<dyn Txt>) -> Self {
         Self {
             proofs: Proofs::default(),
+            shelf: Shelf::new(data),
             names,
             txt,
             account: Mutex::default(),
             is_clean: AtomicBool::new(false),
             troubles: Mutex::new([(FOLDER.to_owned(), "certificates are looked for".to_owned())].into()),
+            known: Mutex::default(),
+            asked: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
+    /// All certificates that are wanted, as they were when they were last looked at.
+    pub(crate) fn certificates(&self) -> Vec<Certificate> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the certificate with this name ordered in the next round, which is to come soon; the answer comes after it.
+    pub(crate) fn renew(&self, name: &str) -> oneshot::Receiver<Result<Certificate, String>> {
+        let (answer, answered) = oneshot::channel();
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Asked { name: name.to_owned(), answer });
+        answered
+    }
+
     /// What someone should look at.
     pub(crate) fn troubles(&self) -> Vec<String> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = troubles.len().saturating_sub(TOLD);
+        let more = (more > 0).then(|| format!("and {more} more of certificates: `kube certs` lists them"));
+        troubles.values().take(TOLD).cloned().chain(more).collect()
     }
 
     /// Does all that is due; `serve` is called with all certificates, before and after each order. Returns how long there is nothing
@@ -99,61 +128,86 @@ impl Acme {
         if !self.is_clean.swap(true, Ordering::Relaxed) && self.txt.has(&config.domain) {
             order::unsay(&*self.txt, &order::record(&config.domain)).await;
         }
-        let shelf = Shelf::new(&config.data);
         let (all, hosts) = (everything_below(&config.domain), self.names.hosts());
-        let possible: Vec<_> = [all.clone()].into_iter().chain(hosts.iter().map(|host| vec![host.clone()])).collect();
-        let mut look = shelf.look(possible.clone()).await?;
+        let look = self.shelf.look(directory(config)).await?;
         serve(look.pairs.clone());
-        let failed = look.record(&all).failures > 0 && look.held(&all, OffsetDateTime::now_utc()).is_none();
+        let now = OffsetDateTime::now_utc();
+        // In time before it is over, the others are tried too.
+        let is_missed = look.held(&all, now).is_none_or(|held| held.validity().is_late(now));
+        let failed = look.record(&all).failures > 0 && is_missed;
         let failures = |names: &[String]| look.record(names).failures;
         let sets = wanted(config, &hosts, self.txt.has(&config.domain), failed, failures);
-        self.forget_troubles_but_of(&sets);
-        let (mut rest, mut earliest) = (Duration::DAY, None);
-        for set in sets {
-            let (now, lot) = (OffsetDateTime::now_utc(), lot());
-            let held = look.held(&set.names, now).cloned();
-            let (record, is_spare) = (look.record(&set.names), set.names == all && look.covers(&hosts, now));
-            let mut work = Work { config, shelf: &shelf, set: &set, record, held, is_spare, lot };
-            match work.record.step(work.held.as_ref().map(Pair::validity), now, lot) {
-                Step::Rest(until) => rest = rest.min(until - now),
-                Step::Ask => {
-                    self.ask(&mut work).await?;
-                    rest = Duration::ZERO;
-                }
-                Step::Order if look.orders_in_hour(now) >= ORDERS_AN_HOUR => {
-                    let why = format!("{set} waits: {ORDERS_AN_HOUR} orders in an hour are enough");
-                    self.trouble(&set.to_string(), Some(why));
-                    rest = rest.min(Duration::MINUTE);
-                    continue;
-                }
-                Step::Order => {
-                    let Some(_taken) = shelf.take().await? else {
-                        // Another KUBE with this folder orders: what it gets is found later.
-                        rest = rest.min(Duration::MINUTE);
-                        continue;
-                    };
-                    self.trouble(&set.to_string(), work.trouble(now));
-                    let done = self.order(&mut work).await?;
-                    metrics.ordered(done);
-                    look = shelf.look(possible.clone()).await?;
-                    serve(look.pairs.clone());
-                    work.held = look.held(&set.names, now).cloned();
-                    rest = Duration::ZERO;
-                }
-            }
-            self.trouble(&set.to_string(), work.trouble(OffsetDateTime::now_utc()));
-            let until = work.held.map(|held| held.validity().until);
-            earliest = earliest.into_iter().chain(until).min();
-        }
-        if let Some(until) = earliest {
+        let all_count = hosts.iter().all(|host| look.covers(host, now));
+        let new = |set| Work::new(config, set, &look, set.names == all && all_count, now);
+        let mut works: Vec<_> = sets.iter().map(new).collect();
+        self.tell(&works, now);
+        if let Some(until) = hosts.iter().filter_map(|host| look.lasts(slice::from_ref(host))).min() {
             metrics.expires(until);
         }
-        Ok(rest)
+
+        // One order, or one question, and everything is looked at again.
+        let (mut asked, steps) = (self.asked(&works), works.iter().map(|work| work.step(now)).collect::<Vec<_>>());
+        let whys: Vec<_> = works.iter().map(|work| work.why_not(look.counts(now))).collect();
+        let mut next = asked.first().and_then(|asked| works.iter().position(|work| work.has(&asked.name)));
+        if let Some(why) = next.and_then(|index| whys[index].as_ref()) {
+            asked.drain(..).for_each(|asked| asked.refuse(why));
+            next = None;
+        }
+        let due = (0..works.len()).filter(|index| steps[*index] == Step::Order);
+        let (due, late): (Vec<_>, Vec<_>) = due.partition(|index| whys[*index].is_none());
+        for index in late {
+            self.trouble(&works[index].set.to_string(), whys[index].clone());
+        }
+        // Those that failed least come first, or those that fail for ever would have every turn.
+        let next = next.or_else(|| due.into_iter().min_by_key(|index| works[*index].record.failures));
+        if let Some(index) = next {
+            let work = &mut works[index];
+            let Some(_taken) = self.shelf.take().await? else {
+                asked.into_iter().for_each(|asked| asked.refuse("another KUBE with this folder orders now"));
+                return Ok(Duration::seconds(10));
+            };
+            metrics.ordered(self.order(work).await?);
+            let look = self.shelf.look(directory(config)).await?;
+            serve(look.pairs.clone());
+            let now = OffsetDateTime::now_utc();
+            let work = Work::new(config, work.set, &look, work.is_spare, now);
+            asked.into_iter().for_each(|asked| asked.answer(work.certificate(now)));
+            return Ok(Duration::ZERO);
+        }
+        if let Some(index) = steps.iter().position(|step| *step == Step::Ask) {
+            self.ask(&mut works[index]).await?;
+            return Ok(Duration::ZERO);
+        }
+        let rest = |step: &Step| if let Step::Rest(until) = step { *until - now } else { Duration::MINUTE };
+        Ok(steps.iter().map(rest).min().unwrap_or(Duration::DAY))
+    }
+
+    /// Takes those who want one of these to be renewed: all who want the same as the first; refuses those who want another.
+    fn asked(&self, works: &[Work<'_>]) -> Vec<Asked> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        for unknown in asked.extract_if(.., |asked| !works.iter().any(|work| work.has(&asked.name))) {
+            unknown.refuse("no certificate that is ordered here has that name");
+        }
+        let Some(first) = asked.first().and_then(|first| works.iter().find(|work| work.has(&first.name))) else {
+            return Vec::new();
+        };
+        asked.extract_if(.., |asked| first.has(&asked.name)).collect()
+    }
+
+    /// Takes note of how everything is.
+    fn tell(&self, works: &[Work<'_>], now: OffsetDateTime) {
+        let names: Vec<String> = works.iter().map(|work| work.set.to_string()).chain([FOLDER.to_owned()]).collect();
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).retain(|about, _| names.contains(about));
+        for work in works {
+            self.trouble(&work.set.to_string(), work.trouble(now));
+        }
+        let known = works.iter().map(|work| work.certificate(now)).collect();
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// Orders a certificate; says whether there is one.
     async fn order(&self, work: &mut Work<'_>) -> Result<bool, Error> {
-        let Work { shelf, set, .. } = *work;
+        let (shelf, set) = (&self.shelf, work.set);
         work.record.begun(OffsetDateTime::now_utc());
         shelf.keep_record(&set.names, &work.record).await?;
         tracing::info!(names = %set, way = %set.way, "a certificate is ordered");
@@ -163,27 +217,39 @@ impl Acme {
         {
             tracing::warn!("the CA does not know its account any more: {error}");
             self.forget_account();
-            shelf.forget_account(&authority(directory(work.config))).await?;
+            shelf.forget_account(directory(work.config)).await?;
             ordered = self.get(work).await;
         }
         let kept = match ordered {
-            Ok(pem) => shelf.keep(&set.names, pem).await.map_err(|error| (error.into(), None)),
+            Ok(pem) => {
+                work.record.issued(OffsetDateTime::now_utc());
+                shelf.keep(&set.names, pem).await.map_err(|error| (error.into(), None))
+            }
             Err(failed) => Err(failed),
         };
+        let is_issued = kept.is_ok();
         match kept {
             Ok(()) => {
                 tracing::info!(names = %set, "a new certificate serves");
-                work.record.succeeded(OffsetDateTime::now_utc());
-                shelf.keep_record(&set.names, &work.record).await?;
-                Ok(true)
+                work.record.succeeded();
             }
-            Err((error, rest)) => self.failed(work, error, rest).await.map(|()| false),
+            Err((error, rest)) => {
+                tracing::warn!(names = %set, way = %set.way, "no certificate: {error}");
+                let rest = rest.and_then(|rest| rest.try_into().ok());
+                work.record.failed(error.to_string(), rest, OffsetDateTime::now_utc(), lot());
+                // The CA may be somewhere else by now.
+                self.forget_account();
+            }
         }
+        shelf.keep_record(&set.names, &work.record).await?;
+        Ok(is_issued)
     }
 
     /// Gets a certificate, with its key, in PEM; or an error, and how long the CA wants to be left alone, if it says so.
     async fn get(&self, work: &Work<'_>) -> Result<String, (Failed, Option<StdDuration>)> {
-        let (account, client) = self.account(work.config, work.shelf).await.map_err(|error| (error, None))?;
+        let (account, client) = self.account(work.config).await?;
+        // What was said before is not about this order.
+        client.rest();
         // Not after a failure: this may have been why.
         let replaced = work.held.as_ref().filter(|_| work.record.is_advised() && work.record.failures == 0);
         let replaces = replaced.and_then(|held| CertificateIdentifier::try_from(held.certificate()).ok());
@@ -193,71 +259,64 @@ impl Acme {
         ordered.map_err(|error| (error, client.rest()))
     }
 
-    /// Takes note of a failed order. `rest` is how long the CA wants to be left alone, if it said so.
-    async fn failed(&self, work: &mut Work<'_>, error: Failed, rest: Option<StdDuration>) -> Result<(), Error> {
-        tracing::warn!(names = %work.set, way = %work.set.way, "no certificate: {error}");
-        let rest = rest.and_then(|rest| rest.try_into().ok());
-        work.record.failed(error.to_string(), rest, OffsetDateTime::now_utc(), work.lot);
-        // The CA may be somewhere else by now.
-        self.forget_account();
-        work.shelf.keep_record(&work.set.names, &work.record).await
-    }
-
     /// Asks the CA when a certificate is to be renewed.
     async fn ask(&self, work: &mut Work<'_>) -> Result<(), Error> {
         let asked = async {
             let id = CertificateIdentifier::try_from(work.held.as_ref()?.certificate()).ok()?;
-            let (account, _) = self.account(work.config, work.shelf).await.ok()?;
+            let (account, _) = self.account(work.config).await.ok()?;
             account.renewal_info(&id).await.ok()
         };
         let (asked, now) = (asked.await, OffsetDateTime::now_utc());
         match asked {
             Some((info, after)) => {
                 let window = (info.suggested_window.start, info.suggested_window.end);
-                work.record.advised(window, after.try_into().unwrap_or(Duration::DAY), now, work.lot);
+                work.record.advised(window, after.try_into().unwrap_or(Duration::DAY), now, lot());
             }
             None => work.record.unadvised(now),
         }
-        work.shelf.keep_record(&work.set.names, &work.record).await
+        self.shelf.keep_record(&work.set.names, &work.record).await
     }
 
-    /// The account at the CA, which is made if there is none.
-    async fn account(&self, config: &Config, shelf: &Shelf) -> Result<(Account, Client), Failed> {
+    /// The account at the CA; or an error, and how long the CA wants to be left alone, if it says so.
+    async fn account(&self, config: &Config) -> Result<(Account, Client), (Failed, Option<StdDuration>)> {
         let directory = directory(config);
         if let Some((at, account, client)) = &*self.known_account()
             && at == directory
         {
             return Ok((account.clone(), client.clone()));
         }
-        let client = Client::new(config.directory_ca.clone()).await?;
+        let client = Client::new(config.directory_ca.clone()).await.map_err(|error| (error.into(), None))?;
+        let opened = self.open_account(config, &client).await;
+        let account = opened.map_err(|error| (error, client.rest()))?;
+        *self.known_account() = Some((directory.to_owned(), account.clone(), client.clone()));
+        Ok((account, client))
+    }
+
+    /// Opens the account at the CA, or makes it if there is none.
+    async fn open_account(&self, config: &Config, client: &Client) -> Result<Account, Failed> {
+        let (directory, mut tries) = (directory(config), Tries::default());
         let builder = || Account::builder_with_http(Box::new(client.clone()));
-        let authority = authority(directory);
-        let mut tries = Tries::default();
-        let account = match shelf.account(&authority).await? {
-            Some(credentials) => loop {
+        if let Some(credentials) = self.shelf.account(directory).await? {
+            loop {
                 let credentials = serde_json::from_value(credentials.clone()).map_err(instant_acme::Error::from)?;
                 match builder().from_credentials(credentials).await {
                     Err(error) if tries.again(&error).await => {}
-                    opened => break opened?,
+                    opened => return Ok(opened?),
                 }
-            },
-            None => {
-                let contact: Vec<String> = config.email.iter().map(|email| format!("mailto:{email}")).collect();
-                let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-                let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-                let (account, credentials) = loop {
-                    match builder().create(&new, directory.to_owned(), None).await {
-                        Err(error) if tries.again(&error).await => {}
-                        made => break made?,
-                    }
-                };
-                shelf.keep_account(&authority, &credentials).await?;
-                tracing::info!(%directory, account = account.id(), "an account at a CA was made");
-                account
+            }
+        }
+        let contact: Vec<String> = config.email.iter().map(|email| format!("mailto:{email}")).collect();
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let (account, credentials) = loop {
+            match builder().create(&new, directory.to_owned(), None).await {
+                Err(error) if tries.again(&error).await => {}
+                made => break made?,
             }
         };
-        *self.known_account() = Some((directory.to_owned(), account.clone(), client.clone()));
-        Ok((account, client))
+        self.shelf.keep_account(directory, &credentials).await?;
+        tracing::info!(%directory, account = account.id(), "an account at a CA was made");
+        Ok(account)
     }
 
     fn known_account(&self) -> MutexGuard<'_, Option<(String, Account, Client)>> {
@@ -280,42 +339,99 @@ impl Acme {
             self.changed.notify_one();
         }
     }
+}
 
-    fn forget_troubles_but_of(&self, sets: &[Set]) {
-        let names: Vec<String> = sets.iter().map(Set::to_string).chain([FOLDER.to_owned()]).collect();
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).retain(|about, _| names.contains(about));
+/// Someone who wants a certificate to be renewed now.
+struct Asked {
+    name: String,
+    answer: oneshot::Sender<Result<Certificate, String>>,
+}
+
+impl Asked {
+    /// Tells what became of it. Whoever asked may be gone.
+    fn answer(self, certificate: Certificate) {
+        let error = certificate.error.clone();
+        self.answer.send(error.map_or(Ok(certificate), Err)).ok();
+    }
+
+    /// Tells why nothing is done. Whoever asked may be gone.
+    fn refuse(self, why: &str) {
+        self.answer.send(Err(why.to_owned())).ok();
     }
 }
 
 /// What is done about one certificate.
 struct Work<'a> {
     config: &'a Config,
-    shelf: &'a Shelf,
     set: &'a Set,
     record: Record,
-    /// The certificate that there is.
+    /// The certificate that there is, if it counts.
     held: Option<Pair>,
-    /// Whether all hosts have one without it.
+    /// Until when what covers all its names lasts, or lasted.
+    lasts: Option<OffsetDateTime>,
+    /// Whether all hosts have certificates without it.
     is_spare: bool,
-    lot: f64,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(config: &'a Config, set: &'a Set, look: &Look, is_spare: bool, now: OffsetDateTime) -> Self {
+        let held = look.held(&set.names, now).cloned();
+        Self { config, set, record: look.record(&set.names), held, lasts: look.lasts(&set.names), is_spare }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.set.names.iter().any(|own| own == name)
+    }
+
+    /// Why it is not ordered, after so many orders in the last hour, and so many certificates in the last week.
+    fn why_not(&self, (orders, issued): (usize, usize)) -> Option<String> {
+        if orders >= ORDERS_AN_HOUR {
+            return Some(format!("{} waits: {ORDERS_AN_HOUR} orders in an hour are enough", self.set));
+        }
+        let is_new = self.held.is_none();
+        (is_new && issued >= NEW_A_WEEK)
+            .then(|| format!("{} waits: {NEW_A_WEEK} certificates in a week are enough", self.set))
+    }
+
+    fn step(&self, now: OffsetDateTime) -> Step {
+        self.record.step(self.held.as_ref().map(Pair::validity), now)
+    }
+
+    /// What can be said of it.
+    fn certificate(&self, now: OffsetDateTime) -> Certificate {
+        let validity = self.held.as_ref().map(Pair::validity);
+        Certificate {
+            names: self.set.names.clone(),
+            issuer: authority(directory(self.config)),
+            proof: Some(self.set.way.to_string()),
+            from: validity.map(|validity| validity.from),
+            until: validity.map(|validity| validity.until),
+            renewal: Some(self.record.order_at(validity, now)),
+            error: self.record.error.clone(),
+        }
+    }
+
     /// What someone should know.
     fn trouble(&self, now: OffsetDateTime) -> Option<String> {
         let (set, authority) = (self.set, authority(directory(self.config)));
-        let again = |at| format!("; it is tried again in {}", minutes(at - now));
+        let again = |at: OffsetDateTime| {
+            format!("; it is tried again at {:02}:{:02} UTC on {}", at.hour(), at.minute(), at.date())
+        };
         let again = self.record.tried_at().map(again).unwrap_or_default();
+        let serves = match self.lasts {
+            Some(lasts) if lasts < now => format!("one that expired on {} serves", lasts.date()),
+            Some(_) => "another serves".to_owned(),
+            None => "the local CA serves".to_owned(),
+        };
         match (&self.held, &self.record.error) {
             (None, _) if self.is_spare => None,
-            (None, None) => Some(format!("there is no certificate of {authority} for {set} yet: the local CA serves")),
-            (None, Some(error)) => Some(format!(
-                "there is no certificate of {authority} for {set}, and the local CA serves, which visitors do not trust: \
-                 {error}{again}"
-            )),
+            (None, None) => Some(format!("there is no certificate of {authority} for {set} yet: {serves}")),
+            (None, Some(error)) => {
+                Some(format!("there is no certificate of {authority} for {set}, and {serves}: {error}{again}"))
+            }
             (Some(held), Some(error)) => {
-                let days = held.validity().days_left(now);
-                Some(format!("the certificate for {set} has {days} days left and is not renewed: {error}{again}"))
+                let until = held.validity().until.date();
+                Some(format!("the certificate for {set}, good until {until}, is not renewed: {error}{again}"))
             }
             (Some(_), None) => None,
         }
@@ -328,7 +444,7 @@ impl fmt::Debug for Acme {
     }
 }
 
-/// The certificates that there are, before anything is ordered. Reads files.
+/// All certificates, before anything is ordered. Reads files.
 ///
 /// # Errors
 /// The folder cannot be made or read.
@@ -344,14 +460,6 @@ fn directory(config: &Config) -> &str {
 fn authority(directory: &str) -> String {
     let uri: Option<http::Uri> = directory.parse().ok();
     uri.and_then(|uri| uri.authority().map(ToString::to_string)).unwrap_or_default()
-}
-
-fn minutes(time: Duration) -> String {
-    match time.whole_minutes() {
-        ..=1 => "a minute".to_owned(),
-        minutes @ 2..120 => format!("{minutes} minutes"),
-        minutes => format!("{} hours", minutes / 60),
-    }
 }
 
 /// A random number of 0 to 1.

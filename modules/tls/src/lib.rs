@@ -39,6 +39,7 @@
 mod acme;
 mod authority;
 mod cache;
+mod certificate;
 mod config;
 mod error;
 mod metrics;
@@ -65,6 +66,7 @@ use tokio::{
 };
 
 pub use acme::proofs::ACME_TLS;
+pub use certificate::Certificate;
 pub use config::{Challenge, Config, Directory, Issuer};
 pub use error::Error;
 pub use ports::{Names, Txt};
@@ -115,7 +117,7 @@ impl Tls {
     /// Whatever stands in the way of a usable certificate, by file and reason.
     pub fn bind(config: &Config, names: Arc<dyn Names>, txt: Arc<dyn Txt>, registry: &Registry) -> Result<Self, Error> {
         let (source, seen) = open(config, OffsetDateTime::now_utc())?;
-        let acme = Acme::new(Arc::clone(&names), txt);
+        let acme = Acme::new(&config.data, Arc::clone(&names), txt);
         let resolver = Arc::new(Resolver::new(source, names, acme.proofs.clone(), registry));
         let live = Live { config: config.clone(), seen, refused: None };
         let (committed, reconfigured) = (Notify::new(), Notify::new());
@@ -130,6 +132,36 @@ impl Tls {
     /// What a TLS listener asks for certificates. It stays the same object when certificates change.
     pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
         Arc::clone(&self.resolver) as Arc<dyn ResolvesServerCert>
+    }
+
+    /// Every certificate that serves, or is to. The local CA makes its own for each name: it stands for all of them.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        let (source, config) = (self.resolver.source(), self.live().config.clone());
+        let (names, issuer, validity) = match &*source {
+            Source::Public(_) => return self.acme.certificates(),
+            Source::Local(authority) => {
+                (acme::everything_below(&config.domain), "the local CA".to_owned(), authority.validity())
+            }
+            Source::Files(pair) => {
+                let file = config.files().map(|(certificate, _)| certificate.display().to_string());
+                (pair.names().to_vec(), file.unwrap_or_default(), pair.validity())
+            }
+        };
+        let (from, until) = (Some(validity.from), Some(validity.until));
+        vec![Certificate { names, issuer, proof: None, from, until, renewal: None, error: None }]
+    }
+
+    /// Orders the certificate with this name anew, and waits for it; a minute or two, if the CA is slow.
+    ///
+    /// # Errors
+    /// There is none, in words.
+    pub async fn renew(&self, name: &str) -> Result<Certificate, String> {
+        if self.live().config.issuer != Issuer::Acme {
+            return Err("no certificate is ordered here: [tls] issuer is not \"acme\"".to_owned());
+        }
+        let answered = self.acme.renew(name);
+        self.reconfigured.notify_one();
+        answered.await.unwrap_or_else(|_| Err("it was not ordered: `kube status` says why".to_owned()))
     }
 
     /// Loads the files if they changed; keeps what serves if they are not usable.

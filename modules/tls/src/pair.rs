@@ -67,6 +67,11 @@ impl Pair {
         &self.key.cert[0]
     }
 
+    /// Its host names, in lower case; the first label may be `*`.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// Whether `name`, which may begin with `*.`, is one of its names.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.names.iter().any(|own| own == name)

@@ -12,7 +12,7 @@ use crate::Error;
 const LIMIT: u64 = 1024 * 1024;
 
 /// What changes when a file does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp(Option<[i64; 6]>);
 
 impl Stamp {

@@ -40,6 +40,11 @@ impl Validity {
         self.from <= now && now < self.from + (self.until - self.from) * 2 / 3
     }
 
+    /// Whether less than a fifth of its time is left: what should have renewed it has not.
+    pub(crate) fn is_late(self, now: OffsetDateTime) -> bool {
+        self.until - now < (self.until - self.from) / 5
+    }
+
     /// Whether it no longer counts.
     pub(crate) fn is_over(self, now: OffsetDateTime) -> bool {
         self.until < now

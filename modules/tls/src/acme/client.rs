@@ -22,13 +22,21 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use tokio::{net::TcpStream, task::spawn_blocking, time::timeout};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    task::spawn_blocking,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::{Error, store};
 
 /// How long an answer may take, from the connection on.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a connection to one address may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The longest time that a CA may want something to be left for; longer ones are not heard.
+const LONGEST_REST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The longest answer: more than any chain of certificates needs.
 const LONGEST: usize = 1 << 20;
 
@@ -70,7 +78,7 @@ impl Client {
             return Err(format!("{} is not an https address", parts.uri).into());
         }
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let stream = TcpStream::connect((name.as_str(), port)).await?;
+        let stream = connect(&name, port).await?;
         let name = ServerName::try_from(name)?;
         let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -86,12 +94,28 @@ impl Client {
             Ok::<_, Boxed>(Response::from_parts(parts, Full::new(body)))
         };
         let (answered, _) = join(exchange, connection).await;
-        let response = answered?;
+        let mut response = answered?;
+        if retry_after(response.headers()).is_none_or(|rest| rest > LONGEST_REST) {
+            response.headers_mut().remove(header::RETRY_AFTER);
+        }
         if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
             *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = retry_after(response.headers());
         }
         Ok(response)
     }
+}
+
+/// Connects to the first of the addresses that answers: a machine may have addresses of a kind for which it has no way out.
+async fn connect(name: &str, port: u16) -> Result<TcpStream, Boxed> {
+    let mut why = Boxed::from(format!("{name} has no address"));
+    for address in lookup_host((name, port)).await? {
+        match timeout(CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = format!("cannot connect to {address}: {error}").into(),
+            Err(_) => why = format!("cannot connect to {address} in {CONNECT:?}").into(),
+        }
+    }
+    Err(why)
 }
 
 /// The roots of the system, and those of a file.

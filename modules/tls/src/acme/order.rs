@@ -180,10 +180,12 @@ async fn prove(order: &mut Order, way: Way) -> Result<(), Failed> {
         match order.poll_ready(&POLL).await {
             Ok(OrderStatus::Ready | OrderStatus::Valid | OrderStatus::Processing) => return Ok(()),
             Err(error) if tries.again(&error).await => {}
-            Ok(OrderStatus::Invalid | OrderStatus::Pending) | Err(Error::Api(_)) => {
-                return Err(refusal(order, way).await);
-            }
+            Err(error @ Error::Api(_)) => return Err(refusal(order, way).await.unwrap_or(Failed::Acme(error))),
             Err(error) => return Err(error.into()),
+            Ok(OrderStatus::Invalid | OrderStatus::Pending) => {
+                let silent = Failed::Acme(Error::Str("the CA does not say why it refuses"));
+                return Err(refusal(order, way).await.unwrap_or(silent));
+            }
         }
     }
 }
@@ -204,8 +206,8 @@ async fn tell(order: &mut Order, way: Way, told: &mut Vec<String>) -> Result<(),
     Ok(())
 }
 
-/// Why an order is not ready, as the CA says it of one of the names.
-async fn refusal(order: &mut Order, way: Way) -> Failed {
+/// Why an order is not ready, if the CA says it of one of the names.
+async fn refusal(order: &mut Order, way: Way) -> Option<Failed> {
     let mut tries = Tries::default();
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
@@ -218,10 +220,10 @@ async fn refusal(order: &mut Order, way: Way) -> Failed {
         let error = authorization.challenges.iter().find_map(|challenge| challenge.error.as_ref());
         if let Some(error) = error {
             let (name, reason) = (name(authorization.identifier().identifier), said(error));
-            return Failed::Unproved { name, way, reason };
+            return Some(Failed::Unproved { name, way, reason });
         }
     }
-    Failed::Acme(Error::Str("the CA does not say why it refuses"))
+    None
 }
 
 /// How often the steps of an order were tried again.

@@ -8,10 +8,12 @@ use crate::validity::Validity;
 const A_WEEK: usize = 4;
 /// How long the first wait after a failed order is; each further one is twice as long, up to [`LONGEST_WAIT`]. Five validations of
 /// a name may fail in an hour at Let's Encrypt.
-const FIRST_WAIT: Duration = Duration::minutes(2);
+const FIRST_WAIT: Duration = Duration::minutes(5);
 const LONGEST_WAIT: Duration = Duration::hours(6);
 /// The longest wait that a CA may ask for.
 const LONGEST_REST: Duration = Duration::days(7);
+/// How much of what a CA says is kept, in characters.
+const LONGEST_ERROR: usize = 500;
 /// How often the CA is asked when to renew, if it does not say.
 const ASK: Duration = Duration::hours(6);
 /// The least and the longest time between two such questions.
@@ -22,6 +24,10 @@ const ASK_MOST: Duration = Duration::days(1);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
+    /// The directory of the CA that this is about.
+    directory: Option<String>,
+    /// The directory of the CA that the certificate is from; none if someone put it there.
+    from: Option<String>,
     /// When orders were begun in the last hour.
     #[serde(with = "seconds")]
     orders: Vec<OffsetDateTime>,
@@ -69,25 +75,44 @@ pub(crate) enum Step {
 }
 
 impl Record {
-    /// What to do now, if there is a certificate that counts in `held`. `lot`, of 0 to 1, spreads the renewals of many.
-    pub(crate) fn step(&self, held: Option<Validity>, now: OffsetDateTime, lot: f64) -> Step {
-        let due = held.map(|held| self.due(held, lot));
-        let free = self.free_at(now);
-        match due {
-            None if free <= now => Step::Order,
-            None => Step::Rest(free),
-            Some(due) if due <= now && free <= now => Step::Order,
-            Some(due) => {
-                let ask_at = self.ask_at(now);
-                if ask_at <= now { Step::Ask } else { Step::Rest(due.max(free).min(ask_at)) }
-            }
+    /// What of it counts at the CA of this directory: what another said or refused does not.
+    pub(crate) fn at(self, directory: &str) -> Self {
+        if self.directory.as_deref() == Some(directory) {
+            return self;
         }
+        Self { from: self.from, directory: Some(directory.to_owned()), ..Self::default() }
+    }
+
+    /// Whether the certificate that there is may be from the CA that this is about.
+    pub(crate) fn is_home(&self) -> bool {
+        self.from.is_none() || self.from == self.directory
+    }
+
+    /// What to do now, if there is a certificate that counts in `held`.
+    pub(crate) fn step(&self, held: Option<Validity>, now: OffsetDateTime) -> Step {
+        let order_at = self.order_at(held, now);
+        if order_at <= now {
+            return Step::Order;
+        }
+        match held.map(|_| self.ask_at(now)) {
+            Some(ask_at) if ask_at <= now => Step::Ask,
+            Some(ask_at) => Step::Rest(order_at.min(ask_at)),
+            None => Step::Rest(order_at),
+        }
+    }
+
+    /// When the next one is ordered, as far as is known.
+    pub(crate) fn order_at(&self, held: Option<Validity>, now: OffsetDateTime) -> OffsetDateTime {
+        let free = self.free_at(now);
+        held.map_or(free, |held| self.due(held).max(free))
     }
 
     /// When a certificate is renewed: when the CA says, else after two thirds of its time; and always with more than a quarter of
     /// its time left, so that there is time for whatever is wrong then.
-    fn due(&self, held: Validity, lot: f64) -> OffsetDateTime {
+    fn due(&self, held: Validity) -> OffsetDateTime {
         let lifetime = held.until - held.from;
+        // Those of many are spread, and one stays where it is.
+        let lot = held.until.unix_timestamp().rem_euclid(100) as f64 / 100.0;
         let late = held.from + lifetime * 0.7;
         let advised = self.advice.as_ref().and_then(|advice| advice.moment);
         advised.unwrap_or(held.from + lifetime * (0.63 + 0.04 * lot)).min(late)
@@ -114,27 +139,28 @@ impl Record {
     /// An order is begun.
     pub(crate) fn begun(&mut self, now: OffsetDateTime) {
         self.orders = within(&self.orders, Duration::HOUR, now).chain([now]).collect();
-        // Should this program end before the order does, it waits as after a failure.
-        self.not_before = Some(now + self.wait(0.5));
+        // Should this program end before the order does, and again, it waits as after failures.
+        let broken_off = (self.orders.len() as u32).saturating_sub(1);
+        self.not_before = Some(now + wait(self.failures.max(broken_off), 0.5));
     }
 
-    /// It succeeded: there is a new certificate, of which the CA has said nothing yet.
-    pub(crate) fn succeeded(&mut self, now: OffsetDateTime) {
+    /// The CA has issued a certificate, whatever becomes of it here.
+    pub(crate) fn issued(&mut self, now: OffsetDateTime) {
         self.issued = within(&self.issued, Duration::WEEK, now).chain([now]).collect();
+    }
+
+    /// There is a new certificate, of which the CA has said nothing yet.
+    pub(crate) fn succeeded(&mut self) {
+        self.from.clone_from(&self.directory);
         (self.failures, self.error, self.not_before, self.advice) = (0, None, None, None);
     }
 
     /// It failed. `rest` is how long the CA wants to be left alone, if it says so.
     pub(crate) fn failed(&mut self, error: String, rest: Option<Duration>, now: OffsetDateTime, lot: f64) {
-        let wait = self.wait(lot).max(rest.unwrap_or_default().min(LONGEST_REST));
+        let wait = wait(self.failures, lot).max(rest.unwrap_or_default().min(LONGEST_REST));
         self.failures = self.failures.saturating_add(1);
+        let error = error.chars().take(LONGEST_ERROR).collect();
         (self.error, self.not_before) = (Some(error), Some(now + wait));
-    }
-
-    /// How long to wait after a failure: longer with each, and not as long for all who failed together.
-    fn wait(&self, lot: f64) -> Duration {
-        let wait = FIRST_WAIT * 2_i32.pow(self.failures.min(10));
-        wait.min(LONGEST_WAIT) * (0.75 + 0.5 * lot)
     }
 
     /// The CA has said when to renew, and how long that stays so. A moment of the window is drawn once.
@@ -176,6 +202,17 @@ impl Record {
     pub(crate) fn orders_in_hour(&self, now: OffsetDateTime) -> usize {
         within(&self.orders, Duration::HOUR, now).count()
     }
+
+    /// How many certificates were issued in the last week.
+    pub(crate) fn issued_in_week(&self, now: OffsetDateTime) -> usize {
+        within(&self.issued, Duration::WEEK, now).count()
+    }
+}
+
+/// How long to wait after so many failures: longer after each, and not as long for all who failed together.
+fn wait(failures: u32, lot: f64) -> Duration {
+    let wait = FIRST_WAIT * 2_i32.pow(failures.min(10));
+    wait.min(LONGEST_WAIT) * (0.75 + 0.5 * lot)
 }
 
 /// Those moments that lie in the time before `now`.

@@ -1,9 +1,9 @@
 //! The folder of certificates and accounts: what a person may read, copy and restore.
 //!
 //! ```text
-//!   accounts/acme-v02.api.letsencrypt.org.json    the account at a CA, with its key
-//!   certificates/_.example.org.pem                key and chain of example.org and *.example.org
-//!   certificates/_.example.org.json               when it was ordered, what went wrong
+//!   accounts/acme-v02.api.letsencrypt.org_directory.json    the account at a CA, with its key
+//!   certificates/_.example.org.pem                          key and chain of example.org and *.example.org
+//!   certificates/_.example.org.json                         when it was ordered, what went wrong
 //! ```
 //! Key and chain are in one file, so that they cannot belong to different orders.
 use std::{
@@ -11,6 +11,7 @@ use std::{
     fs::{self, File, TryLockError},
     io, panic,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use instant_acme::AccountCredentials;
@@ -19,16 +20,24 @@ use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 
 use super::renewal::Record;
-use crate::{Error, pair::Pair, store};
+use crate::{
+    Error,
+    pair::Pair,
+    store::{self, Stamp},
+};
 
 /// The version of the files in JSON.
 const VERSION: u32 = 1;
 
-/// Where it all is.
-#[derive(Clone, Debug)]
+/// A file as it was when it was last read, and the certificate that was last found there.
+type Known = (Stamp, Option<Pair>);
+
+/// Where it all is, and the certificates as they were when they were last read.
+#[derive(Clone)]
 pub(crate) struct Shelf {
     accounts: PathBuf,
     certificates: PathBuf,
+    known: Arc<Mutex<BTreeMap<PathBuf, Known>>>,
 }
 
 /// A file in JSON.
@@ -47,30 +56,40 @@ struct Account<C> {
 /// What lies there.
 pub(crate) struct Look {
     pub(crate) pairs: Vec<Pair>,
-    records: BTreeMap<Vec<String>, Record>,
+    /// By the names of files.
+    records: BTreeMap<String, Record>,
+    directory: String,
 }
 
 impl Look {
-    /// What is known of the certificate for these names.
+    /// What is known of the certificate for these names, at the CA that is in use.
     pub(crate) fn record(&self, names: &[String]) -> Record {
-        self.records.get(names).cloned().unwrap_or_default()
+        self.records.get(&file_name(names)).cloned().unwrap_or_default().at(&self.directory)
     }
 
-    /// The certificate with all these names that lasts longest, if one counts.
+    /// The certificate with all these names that lasts longest, if one counts that is not from another CA.
     pub(crate) fn held(&self, names: &[String], now: OffsetDateTime) -> Option<&Pair> {
+        let is_home = self.record(names).is_home();
         let holds = |pair: &&Pair| names.iter().all(|name| pair.has(name)) && !pair.validity().is_over(now);
-        self.pairs.iter().filter(holds).max_by_key(|pair| pair.validity().until)
+        self.pairs.iter().filter(|_| is_home).filter(holds).max_by_key(|pair| pair.validity().until)
     }
 
-    /// Whether there is a certificate that counts for each of these hosts.
-    pub(crate) fn covers(&self, hosts: &[String], now: OffsetDateTime) -> bool {
-        let covers = |host: &String| self.pairs.iter().any(|pair| pair.covers(host) && !pair.validity().is_over(now));
-        hosts.iter().all(covers)
+    /// Whether there is a certificate for this host that counts.
+    pub(crate) fn covers(&self, host: &str, now: OffsetDateTime) -> bool {
+        self.pairs.iter().any(|pair| pair.covers(host) && !pair.validity().is_over(now))
     }
 
-    /// How many orders were begun in the last hour.
-    pub(crate) fn orders_in_hour(&self, now: OffsetDateTime) -> usize {
-        self.records.values().map(|record| record.orders_in_hour(now)).sum()
+    /// Until when the certificate lasts that covers all these names, and lasts longest.
+    pub(crate) fn lasts(&self, names: &[String]) -> Option<OffsetDateTime> {
+        let pairs = self.pairs.iter().filter(|pair| names.iter().all(|name| pair.covers(name)));
+        pairs.map(|pair| pair.validity().until).max()
+    }
+
+    /// How many orders were begun in the last hour, and how many certificates were issued in the last week.
+    pub(crate) fn counts(&self, now: OffsetDateTime) -> (usize, usize) {
+        let records = self.records.values().cloned().map(|record| record.at(&self.directory));
+        let counts = records.map(|record| (record.orders_in_hour(now), record.issued_in_week(now)));
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
     }
 }
 
@@ -93,7 +112,7 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Sen
 
 impl Shelf {
     pub(crate) fn new(data: &Path) -> Self {
-        Self { accounts: data.join("accounts"), certificates: data.join("certificates") }
+        Self { accounts: data.join("accounts"), certificates: data.join("certificates"), known: Arc::default() }
     }
 
     /// Takes the folder for one order, for as long as the result is kept; none while another program has it.
@@ -114,8 +133,11 @@ impl Shelf {
         .await
     }
 
-    fn account_path(&self, authority: &str) -> PathBuf {
-        self.accounts.join(format!("{}.json", authority.replace(':', "_")))
+    /// The file of the account at the CA of this directory.
+    fn account_path(&self, directory: &str) -> PathBuf {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
+        let name: String = directory.trim_start_matches("https://").chars().map(plain).collect();
+        self.accounts.join(format!("{name}.json"))
     }
 
     /// The file of the certificate for these names.
@@ -123,12 +145,12 @@ impl Shelf {
         self.certificates.join(format!("{}.pem", file_name(names)))
     }
 
-    /// The [`AccountCredentials`] at a CA, which is known by its host and port, to be read as often as they are needed.
+    /// The [`AccountCredentials`] at a CA, which is known by its directory, to be read as often as they are needed.
     ///
     /// # Errors
     /// There is a file, and it is none of an account.
-    pub(crate) async fn account(&self, authority: &str) -> Result<Option<serde_json::Value>, Error> {
-        let path = self.account_path(authority);
+    pub(crate) async fn account(&self, directory: &str) -> Result<Option<serde_json::Value>, Error> {
+        let path = self.account_path(directory);
         beside(move || {
             // Looked at here, where the file can be named.
             let account: Option<Account<AccountCredentials>> = read_json(&path)?;
@@ -142,8 +164,8 @@ impl Shelf {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) async fn keep_account(&self, authority: &str, credentials: &AccountCredentials) -> Result<(), Error> {
-        let path = self.account_path(authority);
+    pub(crate) async fn keep_account(&self, directory: &str, credentials: &AccountCredentials) -> Result<(), Error> {
+        let path = self.account_path(directory);
         let text = json(&path, &Account { credentials })?;
         beside(move || store::write_private(&path, &text)).await
     }
@@ -152,8 +174,8 @@ impl Shelf {
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub(crate) async fn forget_account(&self, authority: &str) -> Result<(), Error> {
-        let path = self.account_path(authority);
+    pub(crate) async fn forget_account(&self, directory: &str) -> Result<(), Error> {
+        let path = self.account_path(directory);
         beside(move || {
             let aside = path.with_extension("json.old");
             fs::rename(&path, aside).map_err(|source| Error::Write { path, source })
@@ -161,26 +183,24 @@ impl Shelf {
         .await
     }
 
-    /// All certificates, and what is known of those for these names.
+    /// All certificates, and what is known of each at the CA of this directory.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub(crate) async fn look(&self, names: Vec<Vec<String>>) -> Result<Look, Error> {
-        let shelf = self.clone();
-        beside(move || {
-            let records = names.into_iter().map(|names| (names.clone(), shelf.record(&names))).collect();
-            Ok(Look { pairs: shelf.pairs()?, records })
-        })
-        .await
+    pub(crate) async fn look(&self, directory: &str) -> Result<Look, Error> {
+        let (shelf, directory) = (self.clone(), directory.to_owned());
+        beside(move || Ok(Look { pairs: shelf.pairs()?, records: shelf.records()?, directory })).await
     }
 
-    /// What is known of the certificate for these names; nothing, if there is no such file or it cannot be read.
-    fn record(&self, names: &[String]) -> Record {
+    /// What is known of each certificate; nothing, if its file cannot be read.
+    fn records(&self) -> Result<BTreeMap<String, Record>, Error> {
         let lost = |error| {
             tracing::warn!("what was noted of an order is lost: {error}");
             None
         };
-        read_json(&self.pem_path(names).with_extension("json")).unwrap_or_else(lost).unwrap_or_default()
+        let name = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let paths = self.paths("json")?.into_iter();
+        Ok(paths.map(|path| (name(&path), read_json(&path).unwrap_or_else(lost).unwrap_or_default())).collect())
     }
 
     /// Keeps what is known of the certificate for these names.
@@ -210,25 +230,40 @@ impl Shelf {
         .await
     }
 
-    /// All certificates that can be used; of others the log says why not.
-    fn pairs(&self) -> Result<Vec<Pair>, Error> {
+    /// The files whose names end so.
+    fn paths(&self, extension: &str) -> Result<Vec<PathBuf>, Error> {
         let failed = |source| Error::Read { path: self.certificates.clone(), source };
         let mut paths = Vec::new();
         for entry in fs::read_dir(&self.certificates).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "pem") {
+            if path.extension().is_some_and(|its| its == extension) {
                 paths.push(path);
             }
         }
-        paths.sort();
-        let load = |path: PathBuf| match Pair::load(&path, &path) {
-            Ok(pair) => Some(pair),
-            Err(error) => {
-                tracing::error!("a certificate is passed over: {error}");
-                None
+        Ok(paths)
+    }
+
+    /// All certificates. Where one cannot be used the log says why, once, and what was there before counts.
+    fn pairs(&self) -> Result<Vec<Pair>, Error> {
+        let paths = self.paths("pem")?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|path, _| paths.contains(path));
+        for path in paths {
+            let stamp = Stamp::of(&path);
+            let (seen, pair) = known.entry(path.clone()).or_insert((Stamp::default(), None));
+            if *seen == stamp {
+                continue;
             }
-        };
-        Ok(paths.into_iter().filter_map(load).collect())
+            *seen = stamp;
+            match store::read(&path).and_then(|text| Pair::parse(&text, &path)) {
+                Ok(new) => *pair = Some(new),
+                Err(error) => tracing::error!("a certificate is passed over: {error}"),
+            }
+            if store::is_public(&path) {
+                tracing::warn!(path = %path.display(), "every user of this machine can read this key: chmod o-r");
+            }
+        }
+        Ok(known.values().filter_map(|(_, pair)| pair.clone()).collect())
     }
 }
 

@@ -6,7 +6,7 @@ fn at(hours: i64) -> OffsetDateTime {
     OffsetDateTime::UNIX_EPOCH + Duration::hours(24 * 365 * 56 + hours)
 }
 
-/// A certificate of `days`, made at `now`; CAs date them back by an hour.
+/// A certificate of `days`, made at `now`; CAs date them back by an hour. Its lot is 0.
 fn made(now: OffsetDateTime, days: i64) -> Validity {
     Validity { from: now - Duration::HOUR, until: now - Duration::HOUR + Duration::days(days) }
 }
@@ -39,7 +39,7 @@ impl Year {
         }
         // The CA is asked, says now, makes one, and is asked about that.
         for _ in 0..4 {
-            match self.record.step(self.held, now, lot) {
+            match self.record.step(self.held, now) {
                 Step::Rest(until) => return assert!(until > now),
                 Step::Ask => match (self.window, self.held) {
                     (Some((start, end)), Some(held)) if !is_away => {
@@ -55,7 +55,8 @@ impl Year {
                         self.record.failed("away".to_owned(), None, now, lot);
                         self.failed.push(now);
                     } else {
-                        self.record.succeeded(now);
+                        self.record.issued(now);
+                        self.record.succeeded();
                         self.held = Some(made(now, self.days));
                         self.issued.push(now);
                     }
@@ -80,27 +81,28 @@ fn most_in(moments: &[OffsetDateTime], span: Duration) -> usize {
 #[test]
 fn the_first_certificate_is_ordered_at_once_and_the_next_after_two_thirds() {
     let mut record = Record::default();
-    assert_eq!(record.step(None, at(0), 0.5), Step::Order);
+    assert_eq!(record.step(None, at(0)), Step::Order);
     record.begun(at(0));
-    record.succeeded(at(0));
+    record.issued(at(0));
+    record.succeeded();
     let held = made(at(0), 90);
-    assert_eq!(record.step(Some(held), at(0), 0.5), Step::Ask);
+    assert_eq!(record.step(Some(held), at(0)), Step::Ask);
     record.unadvised(at(0));
-    assert_eq!(record.step(Some(held), at(0), 0.5), Step::Rest(at(6)));
-    record.unadvised(at(24 * 58 + 8));
-    assert_eq!(record.step(Some(held), at(24 * 58 + 8), 0.5), Step::Rest(held.from + Duration::days(90) * 0.65));
-    assert_eq!(record.step(Some(held), at(24 * 59), 0.5), Step::Order);
+    assert_eq!(record.step(Some(held), at(0)), Step::Rest(at(6)));
+    record.unadvised(at(24 * 56 + 12));
+    assert_eq!(record.step(Some(held), at(24 * 56 + 12)), Step::Rest(held.from + Duration::days(90) * 0.63));
+    assert_eq!(record.step(Some(held), at(24 * 57)), Step::Order);
 }
 
 #[test]
 fn a_ca_that_says_now_is_obeyed_and_one_that_says_late_is_not() {
     let (mut record, held) = (Record::default(), made(at(0), 90));
     record.advised((at(-48), at(-24)), Duration::HOUR, at(10), 0.5);
-    assert_eq!(record.step(Some(held), at(10), 0.5), Step::Order);
+    assert_eq!(record.step(Some(held), at(10)), Step::Order);
     record.advised((at(24 * 89), at(24 * 90)), Duration::HOUR, at(10), 0.5);
     record.unadvised(at(24 * 62));
-    assert_eq!(record.step(Some(held), at(24 * 62), 0.5), Step::Rest(at(24 * 62 + 6)));
-    assert_eq!(record.step(Some(held), at(24 * 63), 0.5), Step::Order);
+    assert_eq!(record.step(Some(held), at(24 * 62)), Step::Rest(at(24 * 62 + 6)));
+    assert_eq!(record.step(Some(held), at(24 * 63)), Step::Order);
 }
 
 #[test]
@@ -120,21 +122,43 @@ fn waits_grow_after_failures_and_what_a_ca_asks_for_is_heeded() {
     let mut waits = Vec::new();
     for _ in 0..9 {
         record.failed("no".to_owned(), None, at(0), 0.5);
-        let Step::Rest(until) = record.step(None, at(0), 0.5) else { panic!("it does not wait") };
+        let Step::Rest(until) = record.step(None, at(0)) else { panic!("it does not wait") };
         waits.push((until - at(0)).whole_minutes());
     }
-    assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 360]);
+    assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 360, 360]);
     record.failed("too many".to_owned(), Some(Duration::days(3)), at(0), 0.5);
-    assert_eq!(record.step(None, at(0), 0.5), Step::Rest(at(72)));
+    assert_eq!(record.step(None, at(0)), Step::Rest(at(72)));
     record.failed("too many".to_owned(), Some(Duration::days(3000)), at(0), 0.5);
-    assert_eq!(record.step(None, at(0), 0.5), Step::Rest(at(7 * 24)));
+    assert_eq!(record.step(None, at(0)), Step::Rest(at(7 * 24)));
 }
 
 #[test]
-fn an_order_that_was_broken_off_is_not_begun_again_at_once() {
+fn orders_that_are_broken_off_are_begun_again_later_and_later() {
     let mut record = Record::default();
+    for minutes in [5, 10, 20] {
+        record.begun(at(0));
+        assert_eq!(record.step(None, at(0)), Step::Rest(at(0) + Duration::minutes(minutes)));
+    }
+}
+
+#[test]
+fn what_one_ca_said_does_not_count_at_another_and_its_certificate_does_not_either() {
+    let mut record = Record::default().at("staging");
     record.begun(at(0));
-    assert_eq!(record.step(None, at(0), 0.5), Step::Rest(at(0) + Duration::minutes(2)));
+    record.issued(at(0));
+    record.succeeded();
+    record.failed("too many".to_owned(), Some(Duration::days(3)), at(1), 0.5);
+    assert!(record.is_home());
+    let record = record.at("production");
+    assert!(!record.is_home());
+    assert_eq!((record.step(None, at(1)), record.failures, record.issued_in_week(at(1))), (Step::Order, 0, 0));
+}
+
+#[test]
+fn no_more_than_the_beginning_of_what_a_ca_says_is_kept() {
+    let mut record = Record::default();
+    record.failed("no ".repeat(100_000), None, at(0), 0.5);
+    assert_eq!(record.error.unwrap().len(), LONGEST_ERROR);
 }
 
 #[test]
@@ -156,8 +180,9 @@ fn orders_that_failed_are_no_certificates() {
         record.failed("no".to_owned(), None, at(hour), 0.5);
     }
     record.begun(at(17));
-    record.succeeded(at(17));
-    assert_eq!(record.step(None, at(18), 0.5), Step::Order);
+    record.issued(at(17));
+    record.succeeded();
+    assert_eq!(record.step(None, at(18)), Step::Order);
     assert_eq!((record.orders_in_hour(at(17)), record.orders_in_hour(at(19))), (1, 0));
 }
 
@@ -166,7 +191,7 @@ fn a_clock_that_was_years_ahead_does_not_keep_a_certificate_from_being_renewed()
     let mut record = Record::default();
     record.begun(at(24 * 365 * 20));
     record.failed("no".to_owned(), None, at(24 * 365 * 20), 0.5);
-    assert_eq!(record.step(None, at(0), 0.5), Step::Order);
+    assert_eq!(record.step(None, at(0)), Step::Order);
 }
 
 proptest! {
@@ -184,7 +209,8 @@ proptest! {
     ) {
         let mut year = Year::new(days, window, away_from..away_from + away_for);
         let mut fine_from = 0;
-        for minutes in (0..365 * 24 * 60).step_by(10) {
+        // By the minute at first, where waits are short.
+        for minutes in (0..24 * 60).chain((24 * 60..365 * 24 * 60).step_by(10)) {
             let now = at(0) + Duration::minutes(minutes);
             year.live(now, lots[minutes as usize / 10 % lots.len()]);
             let hour = minutes / 60;
