@@ -196,7 +196,8 @@ impl Acme {
 
     /// Takes note of how everything is.
     fn tell(&self, works: &[Work<'_>], now: OffsetDateTime) {
-        let names: Vec<String> = works.iter().map(|work| work.set.to_string()).chain([FOLDER.to_owned()]).collect();
+        self.trouble(FOLDER, None);
+        let names: Vec<String> = works.iter().map(|work| work.set.to_string()).collect();
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).retain(|about, _| names.contains(about));
         for work in works {
             self.trouble(&work.set.to_string(), work.trouble(now));
