@@ -147,19 +147,14 @@ impl Acme {
 
         // One order, or one question, and everything is looked at again.
         let (mut asked, steps) = (self.asked(&works), works.iter().map(|work| work.step(now)).collect::<Vec<_>>());
-        let whys: Vec<_> = works.iter().map(|work| work.why_not(look.counts(now))).collect();
         let mut next = asked.first().and_then(|asked| works.iter().position(|work| work.has(&asked.name)));
-        if let Some(why) = next.and_then(|index| whys[index].as_ref()) {
+        if let Some(why) = next.and_then(|index| works[index].waits.as_ref()) {
             asked.drain(..).for_each(|asked| asked.refuse(why));
             next = None;
         }
-        let due = (0..works.len()).filter(|index| steps[*index] == Step::Order);
-        let (due, late): (Vec<_>, Vec<_>) = due.partition(|index| whys[*index].is_none());
-        for index in late {
-            self.trouble(&works[index].set.to_string(), whys[index].clone());
-        }
+        let due = (0..works.len()).filter(|index| steps[*index] == Step::Order && works[*index].waits.is_none());
         // Those that failed least come first, or those that fail for ever would have every turn.
-        let next = next.or_else(|| due.into_iter().min_by_key(|index| works[*index].record.failures));
+        let next = next.or_else(|| due.min_by_key(|index| works[*index].record.failures));
         if let Some(index) = next {
             let work = &mut works[index];
             let Some(_taken) = self.shelf.take().await? else {
@@ -372,26 +367,19 @@ struct Work<'a> {
     lasts: Option<OffsetDateTime>,
     /// Whether all hosts have certificates without it.
     is_spare: bool,
+    /// Why it is not ordered now, whatever is due.
+    waits: Option<String>,
 }
 
 impl<'a> Work<'a> {
     fn new(config: &'a Config, set: &'a Set, look: &Look, is_spare: bool, now: OffsetDateTime) -> Self {
         let held = look.held(&set.names, now).cloned();
-        Self { config, set, record: look.record(&set.names), held, lasts: look.lasts(&set.names), is_spare }
+        let waits = why_not(set, held.is_none(), look.counts(now));
+        Self { config, set, record: look.record(&set.names), held, lasts: look.lasts(&set.names), is_spare, waits }
     }
 
     fn has(&self, name: &str) -> bool {
         self.set.names.iter().any(|own| own == name)
-    }
-
-    /// Why it is not ordered, after so many orders in the last hour, and so many certificates in the last week.
-    fn why_not(&self, (orders, issued): (usize, usize)) -> Option<String> {
-        if orders >= ORDERS_AN_HOUR {
-            return Some(format!("{} waits: {ORDERS_AN_HOUR} orders in an hour are enough", self.set));
-        }
-        let is_new = self.held.is_none();
-        (is_new && issued >= NEW_A_WEEK)
-            .then(|| format!("{} waits: {NEW_A_WEEK} certificates in a week are enough", self.set))
     }
 
     fn step(&self, now: OffsetDateTime) -> Step {
@@ -424,6 +412,9 @@ impl<'a> Work<'a> {
             Some(_) => "another serves".to_owned(),
             None => "the local CA serves".to_owned(),
         };
+        if let Some(why) = self.waits.as_ref().filter(|_| self.step(now) == Step::Order) {
+            return Some(why.clone());
+        }
         match (&self.held, &self.record.error) {
             (None, _) if self.is_spare => None,
             (None, None) => Some(format!("there is no certificate of {authority} for {set} yet: {serves}")),
@@ -437,6 +428,14 @@ impl<'a> Work<'a> {
             (Some(_), None) => None,
         }
     }
+}
+
+/// Why a certificate is not ordered after so many orders in the last hour, and so many certificates in the last week.
+fn why_not(set: &Set, is_new: bool, (orders, issued): (usize, usize)) -> Option<String> {
+    if orders >= ORDERS_AN_HOUR {
+        return Some(format!("{set} waits: {ORDERS_AN_HOUR} orders in an hour are enough"));
+    }
+    (is_new && issued >= NEW_A_WEEK).then(|| format!("{set} waits: {NEW_A_WEEK} certificates in a week are enough"))
 }
 
 impl fmt::Debug for Acme {
