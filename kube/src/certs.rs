@@ -26,6 +26,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Give the account at each public authority a new key, because someone else may know the old one
+    ChangeKey {
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) async fn execute(certs: Certs, socket: &Path) -> anyhow::Result<()> {
@@ -41,6 +47,14 @@ pub(crate) async fn execute(certs: Certs, socket: &Path) -> anyhow::Result<()> {
             let until = new.until.map(time).unwrap_or_default();
             let text = format!("a new certificate for {} serves, until {until}", new.names.join(", "));
             terminal::say(if json { serde_json::to_string_pretty(&new)? } else { text });
+        }
+        Some(Command::ChangeKey { json }) => {
+            let changed: Vec<String> = client.post("/v1/certificates/keys").await?;
+            let text = match &changed[..] {
+                [] => "there is no account yet: it is made with the first order".to_owned(),
+                changed => format!("the account at {} has a new key", changed.join(", ")),
+            };
+            terminal::say(if json { serde_json::to_string_pretty(&changed)? } else { text });
         }
     }
     Ok(())

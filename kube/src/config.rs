@@ -222,7 +222,7 @@ impl Config {
         self.data = folder.join(&self.data);
         let apps_at = if source.has("apps.folder") { folder } else { &self.data };
         self.apps.folder = apps_at.join(&self.apps.folder);
-        for path in [&mut self.tls.certificate, &mut self.tls.key, &mut self.tls.directory_ca].into_iter().flatten() {
+        for (_, path) in self.tls.paths() {
             *path = folder.join(&path);
         }
         for mirror in self.echo.peers.values_mut() {
@@ -269,6 +269,10 @@ impl Config {
         self.hosting.others = public.map(ToString::to_string).collect();
         self.tls.domain.clone_from(&domain);
         self.tls.email.clone_from(&self.email);
+        if let (true, Addresses::Listed(listed)) = (self.tls.address_certificate, &self.addresses) {
+            self.tls.addresses.clone_from(listed);
+            self.hosting.addresses.clone_from(listed);
+        }
         self.tls.data = self.data.join("tls");
         self.echo.pages = self.public_pages();
         self.echo.domain = domain;
@@ -481,14 +485,16 @@ impl Checks<'_> {
         if let Err(error) = tls.check() {
             self.wrong("tls.issuer", error.to_string());
         }
-        let files =
-            [("tls.certificate", &tls.certificate), ("tls.key", &tls.key), ("tls.directory_ca", &tls.directory_ca)];
-        for (option, path) in files {
-            if let Some(path) = path
-                && let Err(error) = fs::File::open(path)
-            {
-                self.wrong(option, format!("cannot read {}: {error}", path.display()));
+        for (option, path) in tls.clone().paths() {
+            if let Err(error) = fs::File::open(&*path) {
+                self.wrong(&option, format!("cannot read {}: {error}", path.display()));
             }
+        }
+        if tls.address_certificate && tls.issuer != tls::Issuer::Acme {
+            self.odd("tls.address_certificate", "only a public authority makes one: set issuer = \"acme\"");
+        }
+        if tls.address_certificate && tls.addresses.is_empty() {
+            self.wrong("tls.address_certificate", "a certificate names addresses that are listed: set `addresses`");
         }
     }
 }

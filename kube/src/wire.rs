@@ -93,7 +93,7 @@ pub(crate) async fn wire(
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
     let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites(), echo.handle()));
     let archive = Arc::new(documents::Archive(echo.handle()));
-    let zones = Arc::new(Zones { dns: dns.handle(), issuer: zones::issuer(&config.tls) });
+    let zones = Arc::new(Zones { dns: dns.handle(), tls: Arc::clone(&tls) });
     let certificates = Arc::new(Certificates(Arc::clone(&tls)));
     let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, zones, certificates, &registry)
         .context("admin")?;

@@ -20,6 +20,8 @@ pub(crate) struct Rules<'a> {
     /// Where it looks for pages, and makes handshakes.
     pub(crate) http: u16,
     pub(crate) https: u16,
+    /// The one customer that it makes an account for: an identifier, and a key in base 64; none if it makes them for everyone.
+    pub(crate) customer: Option<(&'a str, &'a str)>,
     /// How many of a hundred requests it refuses by chance. certbot and lego give up when that happens twice in a row.
     pub(crate) refused: u32,
 }
@@ -27,7 +29,7 @@ pub(crate) struct Rules<'a> {
 impl Default for Rules<'_> {
     /// It refuses nothing by chance, and finds no pages and handshakes.
     fn default() -> Self {
-        Self { dns: "", http: 1, https: 1, refused: 0 }
+        Self { dns: "", http: 1, https: 1, customer: None, refused: 0 }
     }
 }
 
@@ -64,11 +66,13 @@ impl Authority {
             "listenAddress": format!("127.0.0.1:{port}"), "managementListenAddress": format!("127.0.0.1:{management}"),
             "certificate": path("pebble-own.pem"), "privateKey": path("pebble-own.key"),
             "httpPort": rules.http, "tlsPort": rules.https,
-            "ocspResponderURL": "", "externalAccountBindingRequired": false,
+            "ocspResponderURL": "", "externalAccountBindingRequired": rules.customer.is_some(),
+            "externalAccountMACKeys": serde_json::Map::from_iter(rules.customer.map(|(id, key)| (id.to_owned(), key.into()))),
         } });
         fs::write(path("pebble.json"), config.to_string()).unwrap();
         let mut command = Command::new("pebble");
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", rules.refused.to_string());
+        command.env("PEBBLE_ALTERNATE_ROOTS", "1");
         command.arg("-config").arg(path("pebble.json")).args(["-dnsserver", rules.dns]);
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let authority = Self { process, port, management, certificate: path("pebble.pem") };
@@ -82,10 +86,15 @@ impl Authority {
 
     /// The root of what it issues, in a file.
     pub(crate) fn root(&self, home: &Home) -> PathBuf {
+        self.root_of(home, 0)
+    }
+
+    /// The root of one of the chains that it offers, of which the first is the usual one.
+    pub(crate) fn root_of(&self, home: &Home, chain: usize) -> PathBuf {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(&self.certificate);
-        let root = Ran::from(command.arg(format!("https://localhost:{}/roots/0", self.management))).ok();
-        let path = home.path("root.pem");
+        let root = Ran::from(command.arg(format!("https://localhost:{}/roots/{chain}", self.management))).ok();
+        let path = home.path(&format!("root-{chain}.pem"));
         fs::write(&path, root).unwrap();
         path
     }

@@ -15,19 +15,24 @@ use crate::{
 };
 
 /// What Pebble refuses by chance if nobody tells it otherwise.
-const USUAL: u32 = 5;
+pub(crate) const USUAL: u32 = 5;
 
 /// A KUBE that is to get its certificates from an authority, and where all of that is.
-struct Site {
-    home: Home,
-    dns: String,
+pub(crate) struct Site {
+    pub(crate) home: Home,
+    pub(crate) dns: String,
     http: u16,
-    https: u16,
+    pub(crate) https: u16,
     authority: [u16; 2],
 }
 
 impl Site {
-    fn new(challenge: &str) -> Self {
+    pub(crate) fn new(challenge: &str) -> Self {
+        Self::with(challenge, "")
+    }
+
+    /// With more lines of `[tls]`, and tables after it.
+    pub(crate) fn with(challenge: &str, more: &str) -> Self {
         let [dns, http, https, port, management] = [(); 5].map(|()| free_port().unwrap());
         let home = Home::of(&format!(
             r#"
@@ -52,6 +57,7 @@ issuer = "acme"
 directory = "https://localhost:{port}/dir"
 directory_ca = "pebble.pem"
 challenge = "{challenge}"
+{more}
 "#
         ));
         home.app("shop", &[("index.html", "the shop")]);
@@ -59,13 +65,18 @@ challenge = "{challenge}"
     }
 
     /// Starts the authority, which refuses this many of a hundred requests by chance.
-    fn authority(&self, refused: u32) -> Authority {
-        let rules = Rules { dns: &self.dns, http: self.http, https: self.https, refused };
+    pub(crate) fn authority(&self, refused: u32) -> Authority {
+        self.authority_for(None, refused)
+    }
+
+    /// The same, where it makes an account for this customer alone.
+    pub(crate) fn authority_for(&self, customer: Option<(&str, &str)>, refused: u32) -> Authority {
+        let rules = Rules { dns: &self.dns, http: self.http, https: self.https, customer, refused };
         Authority::start_at(&self.home, &rules, self.authority)
     }
 
     /// What a visitor gets who trusts the authority, and only it.
-    fn visit(&self, authority: &Authority, host: &str) -> Ran {
+    pub(crate) fn visit(&self, authority: &Authority, host: &str) -> Ran {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--connect-to", "::127.0.0.1:", "--cacert"]);
         command.arg(authority.root(&self.home)).arg(format!("https://{host}:{}/", self.https));
@@ -73,7 +84,7 @@ challenge = "{challenge}"
     }
 
     /// The file of a certificate.
-    fn certificate(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn certificate(&self, name: &str) -> std::path::PathBuf {
         self.home.path(&format!("data/tls/certificates/{name}.pem"))
     }
 
@@ -85,7 +96,7 @@ challenge = "{challenge}"
 }
 
 /// Waits until nothing is wrong with certificates.
-fn until_ready(kube: &Kube<'_>) {
+pub(crate) fn until_ready(kube: &Kube<'_>) {
     eventually(&format!("a certificate\n{}", kube.journal), || (kube.module("tls")["health"] == "ready").then_some(()));
 }
 

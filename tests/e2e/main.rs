@@ -13,6 +13,7 @@ mod name_servers;
 mod network;
 
 mod apps;
+mod authorities;
 mod boxes;
 mod certificates;
 mod disk;

@@ -24,6 +24,16 @@ impl admin::Certificates for Certificates {
         }
         .boxed()
     }
+
+    fn change_keys(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
+        async move {
+            let changed = timeout(PATIENCE, self.0.change_keys()).await;
+            changed.unwrap_or_else(|_| {
+                Err("an authority is slow, or a certificate is ordered now: try it again".to_owned())
+            })
+        }
+        .boxed()
+    }
 }
 
 /// A certificate as the admin API shows it.

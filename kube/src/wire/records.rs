@@ -35,4 +35,15 @@ impl tls::Txt for Records {
         }
         .boxed()
     }
+
+    fn permit<'a>(&'a self, domain: &'a str, issuers: &'a [String]) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            let Some(dns) = self.0.get().cloned() else { return Ok(()) };
+            let domain: dns::Name = domain.parse().map_err(|error: dns::NotAName| error.to_string())?;
+            let issuers = issuers.to_vec();
+            let permitted = spawn_blocking(move || dns.permit(&domain, &issuers, TTL)).await;
+            permitted.map_err(|fell| fell.to_string())?.map_err(|error| error.to_string())
+        }
+        .boxed()
+    }
 }

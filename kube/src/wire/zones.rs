@@ -1,18 +1,15 @@
 //! The zones, for the admin API.
+use std::sync::Arc;
+
 use futures_util::{FutureExt, future::BoxFuture};
+use tls::Tls;
 use tokio::task::spawn_blocking;
 
 /// Where zones are served.
 pub(super) struct Zones {
     pub(super) dns: dns::Handle,
-    /// Who is to make certificates, as CAA records call it; none if no public authority is.
-    pub(super) issuer: Option<String>,
-}
-
-/// What CAA records call the authority of a config: [its documentation](https://letsencrypt.org/docs/caa/).
-pub(super) fn issuer(tls: &tls::Config) -> Option<String> {
-    let is_known = tls.directory.as_ref().is_none_or(|url| String::from(url.clone()).contains("letsencrypt.org/"));
-    (tls.issuer == tls::Issuer::Acme && is_known).then(|| "letsencrypt.org".to_owned())
+    /// Who knows which public authorities are to make certificates.
+    pub(super) tls: Arc<Tls>,
 }
 
 impl admin::Zones for Zones {
@@ -74,7 +71,7 @@ impl admin::Zones for Zones {
             let name: dns::Name = zone.parse().map_err(|error: dns::NotAName| not_found(&error))?;
             let resolver =
                 order.resolver.map(|text| text.parse()).transpose().map_err(admin::Refusal::Unprocessable)?;
-            let found = self.dns.check(&name, resolver, self.issuer.clone()).await;
+            let found = self.dns.check(&name, resolver, self.tls.issuers().into_iter().next()).await;
             let found = found.ok_or_else(|| not_found(&dns::NotRolled::Unknown(name)))?;
             Ok(found.into_iter().map(checked).collect())
         }

@@ -20,6 +20,9 @@ pub trait Certificates: Send + Sync + 'static {
 
     /// Orders the certificate with this name anew, and gives the new one; or says why there is none.
     fn renew(&self, name: String) -> BoxFuture<'_, Result<CertificateStatus, String>>;
+
+    /// Gives the accounts at public authorities new keys, and gives the hosts of the authorities; or says why not all have one.
+    fn change_keys(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
 }
 
 /// A certificate that serves, or is to.
@@ -52,6 +55,7 @@ pub(crate) fn routes(certificates: Arc<dyn Certificates>) -> Router {
     Router::new()
         .route("/v1/certificates", get(list))
         .route("/v1/certificates/renew", post(renew))
+        .route("/v1/certificates/keys", post(change_keys))
         .with_state(certificates)
 }
 
@@ -67,8 +71,16 @@ async fn renew(
         Ok(Json(order)) => certificates.renew(order.name).await,
         Err(rejection) => Err(rejection.body_text()),
     };
-    match renewed {
-        Ok(renewed) => Json(renewed).into_response(),
+    answer(renewed)
+}
+
+async fn change_keys(State(certificates): State<Arc<dyn Certificates>>) -> Response {
+    answer(certificates.change_keys().await)
+}
+
+fn answer(done: Result<impl Serialize, String>) -> Response {
+    match done {
+        Ok(done) => Json(done).into_response(),
         Err(reason) => error(StatusCode::UNPROCESSABLE_ENTITY, &reason),
     }
 }

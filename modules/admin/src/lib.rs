@@ -13,6 +13,7 @@
 //! | `DELETE /v1/tokens/{id}` | the [`TokenStatus`] that was; 404 when there is no such token |
 //! | `GET /v1/certificates` | every [`CertificateStatus`] |
 //! | `POST /v1/certificates/renew` with a [`RenewOrder`] | the new [`CertificateStatus`]; 422 when there is none |
+//! | `POST /v1/certificates/keys` | the hosts of the authorities where an account has a new key; 422 when one has not |
 //! | `GET /v1/zones` | every [`ZoneStatus`] |
 //! | `GET /v1/zones/{zone}` | every [`RecordStatus`] of the zone, without what signing adds |
 //! | `GET /v1/zones/{zone}/file` | the zone as a zone file, signatures included |

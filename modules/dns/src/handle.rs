@@ -45,6 +45,19 @@ impl Handle {
         self.0.publish(name.clone(), Rtype::TXT, Set { ttl, data })
     }
 
+    /// Says of the KUBE's own domain which authorities may make certificates for it and for names below it, in CAA records
+    /// ([RFC 8659](https://www.rfc-editor.org/rfc/rfc8659)): the values of `issue` properties; none lets everyone. It counts
+    /// nowhere else, nor where a person says who may. It is served when this returns.
+    ///
+    /// # Errors
+    /// The serial numbers cannot be kept.
+    pub fn permit(&self, domain: &Name, issuers: &[String], ttl: Duration) -> Result<(), Error> {
+        const ISSUE: &[u8] = b"\x00\x05issue";
+        let data = issuers.iter().map(|issuer| [ISSUE, issuer.as_bytes()].concat().into()).collect();
+        let ttl = ttl.as_secs().min(u32::MAX.into()) as u32;
+        self.0.publish(domain.clone(), Rtype::CAA, Set { ttl, data }).map(|_| ())
+    }
+
     /// Whether a zone here has a name of which records can be [published](Self::publish_txt).
     pub fn has(&self, name: &Name) -> bool {
         self.0.has(name)

@@ -152,15 +152,13 @@ async fn https_records_follow_what_is_served() {
     running.stop().await;
 }
 
+fn entry(name: &str, rtype: &str, value: &str) -> Entry {
+    Entry { name: name.to_owned(), rtype: rtype.to_owned(), ttl: 60, value: value.to_owned() }
+}
+
 #[tokio::test]
 async fn records_of_the_config_replace_what_follows_from_it() {
     let folder = tempfile::tempdir().unwrap();
-    let entry = |name: &str, rtype: &str, value: &str| Entry {
-        name: name.to_owned(),
-        rtype: rtype.to_owned(),
-        ttl: 60,
-        value: value.to_owned(),
-    };
     let records = vec![
         entry("@", "MX", "10 mail.example."),
         entry("@", "NS", "ns2.example."),
@@ -199,6 +197,28 @@ async fn what_is_published_is_served_when_that_returns() {
     assert!(dns.handle().publish_txt(&name, &[], minute).unwrap());
     assert_eq!(answers(address, "_acme-challenge.kube.test", Rtype::TXT).await, 0);
     assert!(!dns.handle().publish_txt(&"a.example".parse().unwrap(), &["x".to_owned()], minute).unwrap());
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_make_certificates_is_said_unless_a_person_says_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, address, dns) = serve(&config(folder.path())).await;
+    let (apex, minute): (Name, _) = ("kube.test".parse().unwrap(), Duration::from_secs(60));
+    let issuers = ["ca.test; accounturi=https://ca.test/acct/1", "other.test"].map(str::to_owned);
+    dns.handle().permit(&apex, &issuers, minute).unwrap();
+    assert_eq!(answers(address, "kube.test", Rtype::CAA).await, 2);
+    let text = dns.handle().text(&apex, false).unwrap();
+    assert!(text.contains("CAA 0 issue \"ca.test; accounturi=https://ca.test/acct/1\""), "{text}");
+    dns.handle().permit(&apex, &[], minute).unwrap();
+    assert_eq!(answers(address, "kube.test", Rtype::CAA).await, 0);
+    running.stop().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let records = vec![entry("@", "CAA", "0 issue \"mine.test\"")];
+    let (running, address, dns) = serve(&Config { records, ..config(folder.path()) }).await;
+    dns.handle().permit(&apex, &issuers, minute).unwrap();
+    assert_eq!(answers(address, "kube.test", Rtype::CAA).await, 1);
     running.stop().await;
 }
 

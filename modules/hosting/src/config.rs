@@ -1,6 +1,6 @@
 //! The `[hosting]` table.
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::{NonZeroU32, NonZeroUsize},
     time::Duration,
 };
@@ -47,6 +47,9 @@ pub struct Config {
     /// Derived: the domain whose host names are served.
     #[serde(skip)]
     pub domain: String,
+    /// Derived: the addresses at which visitors are led to the domain.
+    #[serde(skip)]
+    pub addresses: Vec<IpAddr>,
     /// Derived: the app at the apex.
     #[serde(skip)]
     pub home: String,
@@ -74,6 +77,7 @@ impl Default for Config {
             cached_file: ByteSize::kib(256),
             list_apps: true,
             domain: "localhost".to_owned(),
+            addresses: Vec::new(),
             home: "welcome".to_owned(),
             others: Vec::new(),
         }

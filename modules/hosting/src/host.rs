@@ -1,4 +1,6 @@
 //! Pure: from a request to the name of the host that it is for.
+use std::net::IpAddr;
+
 use http::{HeaderMap, Uri, Version, header};
 
 /// The host that a request names, without its port; `None` when it names none, several, or no host name.
@@ -20,6 +22,11 @@ pub(crate) fn named<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) 
         (Some(name), _) | (None, Some(name)) => without_port(name),
         (None, None) => None,
     }
+}
+
+/// The address that a host is, if it is no name.
+pub(crate) fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// The name with its port, as the request of a host that is [`named`] has it.

@@ -4,7 +4,9 @@ use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::A
 use axum::extract::ConnectInfo;
 use futures_util::FutureExt;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request::Parts, uri::PathAndQuery,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    request::Parts,
+    uri::{Authority, PathAndQuery},
 };
 use hyper::body::{Body, Incoming};
 use kube_manifest::{Site, Sites};
@@ -112,6 +114,9 @@ impl Caller {
         let Some(host) = host::named(request.version, &request.uri, &request.headers) else {
             return plain(StatusCode::BAD_REQUEST, "The request does not say which host it is for.\n");
         };
+        if host::address(host).is_some_and(|address| self.config.addresses.contains(&address)) {
+            return self.at_address(request).await;
+        }
         let sites = Arc::clone(&server.sites.borrow());
         let place = Hosts { domain: &server.domain, labels: &server.labels }.place(&sites, host);
         if let Place::Apex | Place::Mount(_) | Place::Site(_) = place
@@ -193,6 +198,20 @@ impl Caller {
             }
         };
         with_head(answer.status, answer.headers, body)
+    }
+
+    /// At an address there is what every host has, and the way to the domain.
+    async fn at_address(&self, request: Parts) -> Answered {
+        let port = host::authority(&request.uri, &request.headers).and_then(|name| name.parse().ok());
+        let port = port.and_then(|name: Authority| name.port_u16()).unwrap_or(443);
+        let there = secure(&self.server.domain, self.redirect.unwrap_or(port), &request.uri);
+        if let Some((mount, target)) = self.server.well_known(&request.uri).filter(|(mount, _)| mount.is_open) {
+            let answered = self.mounted(mount, request, None, target).await;
+            if answered.status() != StatusCode::NOT_FOUND {
+                return answered;
+            }
+        }
+        written(Answer::moved(&there))
     }
 
     /// Hands the request to a router, which sees `target` as its path and query.

@@ -32,14 +32,20 @@ use self::{
     shelf::{Look, Shelf},
     wanted::{Set, wanted},
 };
-use crate::{Certificate, Config, Error, Names, Txt, authority::Authority, metrics::Metrics, pair::Pair};
+use crate::{
+    Certificate, Config, Error, Names, Txt,
+    authority::Authority,
+    config::{PublicCa, Way},
+    metrics::Metrics,
+    pair::Pair,
+};
 
-/// The CA, if the config names none.
-const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Most orders in an hour, whatever is wanted: a mistake must not use up what a CA allows.
 const ORDERS_AN_HOUR: usize = 20;
 /// Most new certificates in a week: Let's Encrypt issues 50 for one domain.
 const NEW_A_WEEK: usize = 40;
+/// The profile of certificates that last some days: [its documentation](https://letsencrypt.org/docs/profiles/).
+const SHORT_LIVED: &str = "shortlived";
 /// How many troubles are told in full.
 const TOLD: usize = 3;
 /// How soon a folder that could not be used is tried again, and what its trouble is kept under.
@@ -56,7 +62,16 @@ pub(crate) struct Public {
 impl Public {
     /// The certificate that covers `name` and lasts longest.
     pub(crate) fn pair(&self, name: &str) -> Option<&Pair> {
-        self.pairs.iter().filter(|pair| pair.covers(name)).max_by_key(|pair| pair.validity().until)
+        self.longest(|pair| pair.covers(name))
+    }
+
+    /// The certificate for addresses, which handshakes do not name, that lasts longest.
+    pub(crate) fn address_pair(&self) -> Option<&Pair> {
+        self.longest(Pair::has_address)
+    }
+
+    fn longest(&self, is_wanted: impl Fn(&Pair) -> bool) -> Option<&Pair> {
+        self.pairs.iter().filter(|pair| is_wanted(pair)).max_by_key(|pair| pair.validity().until)
     }
 }
 
@@ -66,8 +81,12 @@ pub(crate) struct Acme {
     shelf: Shelf,
     names: Arc<dyn Names>,
     txt: Arc<dyn Txt>,
-    /// The account in use, and the directory that it is at.
-    account: Mutex<Option<(String, Account, Client)>>,
+    /// The accounts in use, by the directories that they are at.
+    accounts: Mutex<BTreeMap<String, (Account, Client)>>,
+    /// What is done one after the other: rounds, and the change of a key.
+    turn: tokio::sync::Mutex<()>,
+    /// What CAA records say: of these domains, by these words.
+    permitted: Mutex<(String, Vec<String>)>,
     /// Whether what an order that was broken off had said is taken away.
     is_clean: AtomicBool,
     /// What someone should look at, by the names that it is about.
@@ -87,7 +106,9 @@ impl Acme {
             shelf: Shelf::new(data),
             names,
             txt,
-            account: Mutex::default(),
+            accounts: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            permitted: Mutex::default(),
             is_clean: AtomicBool::new(false),
             troubles: Mutex::new([(FOLDER.to_owned(), "certificates are looked for".to_owned())].into()),
             known: Mutex::default(),
@@ -119,6 +140,7 @@ impl Acme {
     /// Does all that is due; `serve` is called with all certificates, before and after each order. Returns how long there is nothing
     /// to do, if nothing else changes.
     pub(crate) async fn round(&self, config: &Config, metrics: &Metrics, serve: impl Fn(Vec<Pair>)) -> StdDuration {
+        let _turn = self.turn.lock().await;
         let done = self.do_all(config, metrics, serve).await;
         self.trouble(FOLDER, done.as_ref().err().map(|error| format!("certificates cannot be kept: {error}")));
         done.map_or(AGAIN, |rest| rest.max(Duration::SECOND).unsigned_abs())
@@ -129,13 +151,14 @@ impl Acme {
             order::unsay(&*self.txt, &order::record(&config.domain)).await;
         }
         let (all, hosts) = (everything_below(&config.domain), self.names.hosts());
-        let look = self.shelf.look(directory(config)).await?;
+        let look = self.shelf.look(directories(config)).await?;
         serve(look.pairs.clone());
+        self.permit(config, &look.issuers).await;
         let now = OffsetDateTime::now_utc();
         // In time before it is over, the others are tried too.
         let is_missed = look.held(&all, now).is_none_or(|held| held.validity().is_late(now));
-        let failed = look.record(&all).failures > 0 && is_missed;
-        let failures = |names: &[String]| look.record(names).failures;
+        let failed = look.record(&all).rounds() > 0 && is_missed;
+        let failures = |names: &[String]| look.record(names).rounds();
         let sets = wanted(config, &hosts, self.txt.has(&config.domain), failed, failures);
         let all_count = hosts.iter().all(|host| look.covers(host, now));
         let new = |set| Work::new(config, set, &look, set.names == all && all_count, now);
@@ -162,7 +185,7 @@ impl Acme {
                 return Ok(Duration::seconds(10));
             };
             metrics.ordered(self.order(work).await?);
-            let look = self.shelf.look(directory(config)).await?;
+            let look = self.shelf.look(directories(config)).await?;
             serve(look.pairs.clone());
             let now = OffsetDateTime::now_utc();
             let work = Work::new(config, work.set, &look, work.is_spare, now);
@@ -206,15 +229,16 @@ impl Acme {
         let (shelf, set) = (&self.shelf, work.set);
         work.record.begun(OffsetDateTime::now_utc());
         shelf.keep_record(&set.names, &work.record).await?;
-        tracing::info!(names = %set, way = %set.way, "a certificate is ordered");
-        let mut ordered = self.get(work).await;
+        let ca = work.ca();
+        tracing::info!(names = %set, way = %set.way, authority = authority(ca.directory.as_str()), "a certificate is ordered");
+        let mut ordered = self.get(work, &ca).await;
         if let Err((Failed::Acme(error), _)) = &ordered
             && order::is_account_unknown(error)
         {
             tracing::warn!("the CA does not know its account any more: {error}");
-            self.forget_account();
-            shelf.forget_account(directory(work.config)).await?;
-            ordered = self.get(work).await;
+            self.close_account(&ca);
+            shelf.forget_account(ca.directory.as_str()).await?;
+            ordered = self.get(work, &ca).await;
         }
         let kept = match ordered {
             Ok(pem) => {
@@ -234,7 +258,7 @@ impl Acme {
                 let rest = rest.and_then(|rest| rest.try_into().ok());
                 work.record.failed(error.to_string(), rest, OffsetDateTime::now_utc(), lot());
                 // The CA may be somewhere else by now.
-                self.forget_account();
+                self.close_account(&ca);
             }
         }
         shelf.keep_record(&set.names, &work.record).await?;
@@ -242,16 +266,23 @@ impl Acme {
     }
 
     /// Gets a certificate, with its key, in PEM; or an error, and how long the CA wants to be left alone, if it says so.
-    async fn get(&self, work: &Work<'_>) -> Result<String, (Failed, Option<StdDuration>)> {
-        let (account, client) = self.account(work.config).await?;
+    async fn get(&self, work: &Work<'_>, ca: &PublicCa) -> Result<String, (Failed, Option<StdDuration>)> {
+        let (account, client) = self.account(work.config, ca).await?;
         // What was said before is not about this order.
         client.rest();
         // Not after a failure: this may have been why.
-        let replaced = work.held.as_ref().filter(|_| work.record.is_advised() && work.record.failures == 0);
+        let is_home = work.record.home() == Some(ca.directory.as_str());
+        let replaced = work.held.as_ref().filter(|_| is_home && work.record.is_advised() && work.record.failures == 0);
         let replaces = replaced.and_then(|held| CertificateIdentifier::try_from(held.certificate()).ok());
-        let (set, profile) = (work.set, work.config.profile.as_deref());
-        let wanted = Wanted { names: &set.names, way: set.way, replaces, profile };
-        let ordered = order::order(&account, &wanted, &self.proofs, &*self.txt).await;
+        let (set, root) = (work.set, ca.preferred_chain.as_deref());
+        // What Let's Encrypt makes certificates for addresses by.
+        let is_short = set.has_addresses() && account.profiles().any(|profile| profile.name == SHORT_LIVED);
+        let profile = if is_short { Some(SHORT_LIVED) } else { ca.profile.as_deref() };
+        let called = client.identities().into_iter().next().or_else(|| ca.directory.caa().map(str::to_owned));
+        let called = called.filter(|_| set.way == Way::Standing);
+        let standing = called.map(|name| format!("{name}; accounturi={}; policy=wildcard", account.id()));
+        let wanted = Wanted { names: &set.names, way: set.way, replaces, profile, standing, root };
+        let ordered = order::order((&account, &client), &wanted, &self.proofs, &*self.txt).await;
         ordered.map_err(|error| (error, client.rest()))
     }
 
@@ -259,7 +290,9 @@ impl Acme {
     async fn ask(&self, work: &mut Work<'_>) -> Result<(), Error> {
         let asked = async {
             let id = CertificateIdentifier::try_from(work.held.as_ref()?.certificate()).ok()?;
-            let (account, _) = self.account(work.config).await.ok()?;
+            let home =
+                work.config.authorities().into_iter().find(|ca| work.record.home() == Some(ca.directory.as_str()));
+            let (account, _) = self.account(work.config, &home?).await.ok()?;
             account.renewal_info(&id).await.ok()
         };
         let (asked, now) = (asked.await, OffsetDateTime::now_utc());
@@ -273,54 +306,149 @@ impl Acme {
         self.shelf.keep_record(&work.set.names, &work.record).await
     }
 
-    /// The account at the CA; or an error, and how long the CA wants to be left alone, if it says so.
-    async fn account(&self, config: &Config) -> Result<(Account, Client), (Failed, Option<StdDuration>)> {
-        let directory = directory(config);
-        if let Some((at, account, client)) = &*self.known_account()
-            && at == directory
-        {
-            return Ok((account.clone(), client.clone()));
+    /// Has CAA records say that these may make certificates for the domain, and no others.
+    async fn permit(&self, config: &Config, issuers: &[String]) {
+        let wanted = (config.domain.clone(), issuers.to_vec());
+        let is_said = |said: &(String, Vec<String>)| *said == wanted;
+        if is_said(&self.permitted.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return;
         }
-        let client = Client::new(config.directory_ca.clone()).await.map_err(|error| (error.into(), None))?;
-        let opened = self.open_account(config, &client).await;
+        match self.txt.permit(&config.domain, issuers).await {
+            Ok(()) => *self.permitted.lock().unwrap_or_else(PoisonError::into_inner) = wanted,
+            Err(error) => tracing::warn!("CAA records are as they were: {error}"),
+        }
+    }
+
+    /// What CAA records call the CAs at which there are accounts, as far as is known.
+    pub(crate) fn issuers(&self) -> Vec<String> {
+        let permitted = self.permitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |issuer: &String| issuer.split(';').next().unwrap_or_default().to_owned();
+        permitted.1.iter().map(name).collect()
+    }
+
+    /// Has CAA records say nothing any more.
+    pub(crate) async fn permit_all(&self, config: &Config) {
+        self.permit(config, &[]).await;
+    }
+
+    /// The account at a CA; or an error, and how long the CA wants to be left alone, if it says so.
+    async fn account(
+        &self,
+        config: &Config,
+        ca: &PublicCa,
+    ) -> Result<(Account, Client), (Failed, Option<StdDuration>)> {
+        let directory = ca.directory.as_str();
+        if let Some(open) = self.open_accounts().get(directory) {
+            return Ok(open.clone());
+        }
+        let client = Client::new(ca.directory_ca.clone()).await.map_err(|error| (error.into(), None))?;
+        let opened = self.open_account(config, ca, &client).await;
         let account = opened.map_err(|error| (error, client.rest()))?;
-        *self.known_account() = Some((directory.to_owned(), account.clone(), client.clone()));
+        self.open_accounts().insert(directory.to_owned(), (account.clone(), client.clone()));
         Ok((account, client))
     }
 
-    /// Opens the account at the CA, or makes it if there is none.
-    async fn open_account(&self, config: &Config, client: &Client) -> Result<Account, Failed> {
-        let (directory, mut tries) = (directory(config), Tries::default());
-        let builder = || Account::builder_with_http(Box::new(client.clone()));
-        if let Some(credentials) = self.shelf.account(directory).await? {
-            loop {
-                let credentials = serde_json::from_value(credentials.clone()).map_err(instant_acme::Error::from)?;
-                match builder().from_credentials(credentials).await {
-                    Err(error) if tries.again(&error).await => {}
-                    opened => return Ok(opened?),
-                }
-            }
-        }
+    /// Opens the account at a CA, or makes it if there is none.
+    async fn open_account(&self, config: &Config, ca: &PublicCa, client: &Client) -> Result<Account, Failed> {
         let contact: Vec<String> = config.email.iter().map(|email| format!("mailto:{email}")).collect();
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        if let Some(account) = self.kept_account(ca, client, &contact).await? {
+            return Ok(account);
+        }
+        let (directory, mut tries) = (ca.directory.as_str(), Tries::default());
+        let customer = match &ca.external_account {
+            Some(customer) => Some(shelf::external_account(customer.clone()).await?),
+            None => None,
+        };
         let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
         let (account, credentials) = loop {
-            match builder().create(&new, directory.to_owned(), None).await {
+            let builder = Account::builder_with_http(Box::new(client.clone()));
+            match builder.create(&new, directory.to_owned(), customer.as_ref()).await {
+                Err(error) if order::is_for_customers(&error) => return Err(Failed::ForCustomers),
                 Err(error) if tries.again(&error).await => {}
                 made => break made?,
             }
         };
-        self.shelf.keep_account(directory, &credentials).await?;
+        self.shelf.keep_account(directory, &credentials, client.identities()).await?;
         tracing::info!(%directory, account = account.id(), "an account at a CA was made");
+        // Before it orders anything.
+        self.permit(config, &self.shelf.look(directories(config)).await?.issuers).await;
         Ok(account)
     }
 
-    fn known_account(&self) -> MutexGuard<'_, Option<(String, Account, Client)>> {
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Opens the account at a CA that is kept, if there is one and the CA knows it by its key.
+    async fn kept_account(&self, ca: &PublicCa, client: &Client, contact: &[&str]) -> Result<Option<Account>, Failed> {
+        let (directory, mut tries) = (ca.directory.as_str(), Tries::default());
+        let Some(credentials) = self.shelf.account(directory).await? else { return Ok(None) };
+        let account = loop {
+            let credentials = serde_json::from_value(credentials.clone()).map_err(instant_acme::Error::from)?;
+            match Account::builder_with_http(Box::new(client.clone())).from_credentials(credentials).await {
+                Err(error) if tries.again(&error).await => {}
+                opened => break opened?,
+            }
+        };
+        if !self.shelf.is_key_changing(directory).await? {
+            return Ok(Some(account));
+        }
+        // Its key was to be changed, and what became of that is not known: does the CA take the old one?
+        loop {
+            match account.update_contacts(contact).await {
+                Ok(()) => break,
+                Err(error) if tries.again(&error).await => {}
+                Err(error @ instant_acme::Error::Api(_)) => {
+                    tracing::warn!("the key of an account at a CA was lost while it was changed: {error}");
+                    self.shelf.forget_account(directory).await?;
+                    self.shelf.end_key_change(directory).await?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.shelf.end_key_change(directory).await?;
+        Ok(Some(account))
     }
 
-    fn forget_account(&self) {
-        *self.known_account() = None;
+    /// Gives the accounts new keys, in place of those that someone else may know:
+    /// [RFC 8555, section 7.3.5](https://www.rfc-editor.org/rfc/rfc8555#section-7.3.5). Returns the hosts of their CAs.
+    ///
+    /// # Errors
+    /// A CA did not take one, or it cannot be kept; in words.
+    pub(crate) async fn change_keys(&self, config: &Config) -> Result<Vec<String>, String> {
+        let _turn = self.turn.lock().await;
+        let mut changed = Vec::new();
+        for ca in config.authorities() {
+            let directory = ca.directory.as_str();
+            if self.shelf.account(directory).await.map_err(|error| error.to_string())?.is_none() {
+                continue;
+            }
+            let host = authority(directory);
+            let failed = |error: &dyn fmt::Display| format!("the key at {host} is the old one: {error}");
+            let (mut account, client) = self.account(config, &ca).await.map_err(|(error, _)| failed(&error))?;
+            self.shelf.begin_key_change(directory).await.map_err(|error| failed(&error))?;
+            // Whatever happens now, which key counts is found out when the account is opened again.
+            self.close_account(&ca);
+            let mut tries = Tries::default();
+            let credentials = loop {
+                match account.update_key().await {
+                    Err(error) if tries.again(&error).await => {}
+                    updated => break updated.map_err(|error| failed(&error))?,
+                }
+            };
+            let kept = self.shelf.change_key(directory, &credentials).await;
+            kept.map_err(|error| format!("{host} has a new key, and it cannot be kept: {error}"))?;
+            self.open_accounts().insert(directory.to_owned(), (account, client));
+            tracing::info!(%directory, "an account at a CA has a new key");
+            changed.push(host);
+        }
+        Ok(changed)
+    }
+
+    fn open_accounts(&self) -> MutexGuard<'_, BTreeMap<String, (Account, Client)>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close_account(&self, ca: &PublicCa) {
+        self.open_accounts().remove(ca.directory.as_str());
     }
 
     /// Takes note of what someone should know, if anything.
@@ -386,12 +514,20 @@ impl<'a> Work<'a> {
         self.record.step(self.held.as_ref().map(Pair::validity), now)
     }
 
+    /// The CA at which the next one is ordered.
+    fn ca(&self) -> PublicCa {
+        let (now, authorities) = (OffsetDateTime::now_utc(), self.config.authorities());
+        let next = authorities.iter().find(|ca| self.record.next(now) == Some(ca.directory.as_str()));
+        next.unwrap_or(&authorities[0]).clone()
+    }
+
     /// What can be said of it.
     fn certificate(&self, now: OffsetDateTime) -> Certificate {
         let validity = self.held.as_ref().map(Pair::validity);
+        let from = self.record.home().filter(|_| self.held.is_some()).or(self.record.next(now));
         Certificate {
             names: self.set.names.clone(),
-            issuer: authority(directory(self.config)),
+            issuer: from.map(authority).unwrap_or_default(),
             proof: Some(self.set.way.to_string()),
             from: validity.map(|validity| validity.from),
             until: validity.map(|validity| validity.until),
@@ -402,11 +538,11 @@ impl<'a> Work<'a> {
 
     /// What someone should know.
     fn trouble(&self, now: OffsetDateTime) -> Option<String> {
-        let (set, authority) = (self.set, authority(directory(self.config)));
+        let (set, authority) = (self.set, self.record.next(now).map(authority).unwrap_or_default());
         let again = |at: OffsetDateTime| {
             format!("; it is tried again at {:02}:{:02} UTC on {}", at.hour(), at.minute(), at.date())
         };
-        let again = self.record.tried_at().map(again).unwrap_or_default();
+        let again = self.record.tried_at(now).map(again).unwrap_or_default();
         let serves = match self.lasts {
             Some(lasts) if lasts < now => format!("one that expired on {} serves", lasts.date()),
             Some(_) => "another serves".to_owned(),
@@ -452,8 +588,9 @@ pub(crate) fn pairs(config: &Config) -> Result<Vec<Pair>, Error> {
     shelf::open(&config.data)
 }
 
-fn directory(config: &Config) -> &str {
-    config.directory.as_ref().map_or(LETS_ENCRYPT, |directory| directory.as_str())
+/// The directories of the public CAs, in order of preference.
+fn directories(config: &Config) -> Vec<String> {
+    config.authorities().iter().map(|ca| ca.directory.as_str().to_owned()).collect()
 }
 
 /// Host and port of a directory: what people call a CA.

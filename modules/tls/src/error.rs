@@ -16,6 +16,12 @@ pub enum Error {
         /// The option.
         option: &'static str,
     },
+    /// A public CA is named more than once.
+    #[error("{directory} is there twice: name each authority once in `directory` and [[tls.fallback]]")]
+    Twice {
+        /// Its directory.
+        directory: String,
+    },
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {

@@ -67,7 +67,7 @@ use tokio::{
 
 pub use acme::proofs::ACME_TLS;
 pub use certificate::Certificate;
-pub use config::{Challenge, Config, Directory, Issuer};
+pub use config::{Challenge, Config, Directory, ExternalAccount, Issuer, PublicCa};
 pub use error::Error;
 pub use ports::{Names, Txt};
 
@@ -79,6 +79,8 @@ use store::Stamp;
 
 /// How often the files are looked at. People who renew a certificate wait for it.
 const POLL: Duration = Duration::from_secs(10);
+/// Why there is nothing to renew.
+const NOTHING_ORDERED: &str = "no certificate is ordered here: [tls] issuer is not \"acme\"";
 /// How many days before something expires the module's health says so.
 const NOTICE_DAYS: i64 = 14;
 
@@ -157,11 +159,33 @@ impl Tls {
     /// There is none, in words.
     pub async fn renew(&self, name: &str) -> Result<Certificate, String> {
         if self.live().config.issuer != Issuer::Acme {
-            return Err("no certificate is ordered here: [tls] issuer is not \"acme\"".to_owned());
+            return Err(NOTHING_ORDERED.to_owned());
         }
         let answered = self.acme.renew(name);
         self.reconfigured.notify_one();
         answered.await.unwrap_or_else(|_| Err("it was not ordered: `kube status` says why".to_owned()))
+    }
+
+    /// Gives the accounts at public CAs new keys; returns the hosts of the CAs. It takes a minute or two, if a CA is slow.
+    ///
+    /// # Errors
+    /// Not all have one, in words.
+    pub async fn change_keys(&self) -> Result<Vec<String>, String> {
+        let config = self.live().config.clone();
+        if config.issuer != Issuer::Acme {
+            return Err(NOTHING_ORDERED.to_owned());
+        }
+        self.acme.change_keys(&config).await
+    }
+
+    /// What CAA records call the public CAs that make certificates, as far as is known.
+    pub fn issuers(&self) -> Vec<String> {
+        let config = self.live().config.clone();
+        if config.issuer != Issuer::Acme {
+            return Vec::new();
+        }
+        let known = config.authorities().into_iter().filter_map(|ca| Some(ca.directory.caa()?.to_owned()));
+        self.acme.issuers().into_iter().chain(known).collect()
     }
 
     /// Loads the files if they changed; keeps what serves if they are not usable.
@@ -242,6 +266,8 @@ impl Tls {
             let mut rest = POLL;
             if config.issuer == Issuer::Acme {
                 rest = self.acme.round(&config, self.resolver.metrics(), |pairs| self.serve(pairs)).await.min(POLL);
+            } else {
+                self.acme.permit_all(&config).await;
             }
             tokio::select! {
                 () = sleep(rest) => {}

@@ -1,5 +1,9 @@
 //! A certificate chain and its private key, made elsewhere.
-use std::{path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
+};
 
 use rustls::{
     crypto::aws_lc_rs,
@@ -15,7 +19,7 @@ use crate::{Error, NOTICE_DAYS, store, validity::Validity};
 #[derive(Clone, Debug)]
 pub(crate) struct Pair {
     key: Arc<CertifiedKey>,
-    /// The host names of the first certificate, in lower case; the first label may be `*`.
+    /// The host names of the first certificate, in lower case, of which the first label may be `*`; and its addresses.
     names: Vec<String>,
     /// When the whole chain counts.
     validity: Validity,
@@ -83,6 +87,11 @@ impl Pair {
         self.names.iter().any(|own| own == name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
     }
 
+    /// Whether it is for addresses.
+    pub(crate) fn has_address(&self) -> bool {
+        self.names.iter().any(|name| name.parse::<IpAddr>().is_ok())
+    }
+
     /// What someone should look at.
     pub(crate) fn trouble(&self, domain: &str, now: OffsetDateTime) -> Option<String> {
         if !self.covers(domain) {
@@ -137,12 +146,27 @@ fn read(der: &[u8]) -> Result<X509Certificate<'_>, String> {
         .map_err(|error| format!("holds a certificate that cannot be read: {error}"))
 }
 
+/// Names of hosts, and addresses as they are written.
 fn host_names(certificate: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
     let name = |name: &GeneralName<'_>| {
-        if let GeneralName::DNSName(name) = name { Some(name.to_ascii_lowercase()) } else { None }
+        if let GeneralName::DNSName(name) = name {
+            return Some(name.to_ascii_lowercase());
+        }
+        let GeneralName::IPAddress(octets) = name else { return None };
+        let four = <[u8; 4]>::try_from(*octets).map(|octets| Ipv4Addr::from(octets).to_string());
+        four.or_else(|_| <[u8; 16]>::try_from(*octets).map(|octets| Ipv6Addr::from(octets).to_string())).ok()
     };
     names.value.general_names.iter().filter_map(name).collect()
+}
+
+/// Whether the last certificate of a chain in PEM is by an authority of this common name, or of that name itself.
+pub(crate) fn leads_to(pem: &str, root: &str) -> bool {
+    let Ok(chain) = chain(pem.as_bytes()) else { return false };
+    let Some(Ok(last)) = chain.last().map(|der| read(der)) else { return false };
+    [last.issuer(), last.subject()]
+        .into_iter()
+        .any(|name| name.iter_common_name().any(|common| common.as_str() == Ok(root)))
 }
 
 fn not_pem(error: &pem::Error) -> String {

@@ -23,4 +23,11 @@ pub trait Txt: Send + Sync + 'static {
     /// # Errors
     /// They cannot be said, for a reason in words.
     fn publish<'a>(&'a self, name: &'a str, texts: &'a [String]) -> BoxFuture<'a, Result<bool, String>>;
+
+    /// Has CAA records of a domain say that these may make certificates for it, and no others; none lets everyone. Where a person
+    /// says who may, or the domain is served elsewhere, that stays as it is.
+    ///
+    /// # Errors
+    /// They cannot be said, for a reason in words.
+    fn permit<'a>(&'a self, domain: &'a str, issuers: &'a [String]) -> BoxFuture<'a, Result<(), String>>;
 }

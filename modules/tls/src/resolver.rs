@@ -84,7 +84,8 @@ impl Resolver {
 
     /// The certificate for `name` at `now`.
     pub(crate) fn certificate(&self, name: Option<&str>, now: OffsetDateTime) -> Result<Arc<CertifiedKey>, Refusal> {
-        let name = name.ok_or(Refusal::NoName)?.to_ascii_lowercase();
+        let Some(name) = name else { return self.address_certificate().ok_or(Refusal::NoName) };
+        let name = name.to_ascii_lowercase();
         if !self.names.serves(&name) {
             return Err(Refusal::NotServed);
         }
@@ -106,6 +107,15 @@ impl Resolver {
                 *self.uncovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
                 Err(Refusal::NotCovered)
             }
+        }
+    }
+
+    /// The certificate for those who come by address: they name nothing
+    /// ([RFC 6066, section 3](https://www.rfc-editor.org/rfc/rfc6066#section-3)).
+    fn address_certificate(&self) -> Option<Arc<CertifiedKey>> {
+        match &**self.source.load() {
+            Source::Public(public) => public.address_pair().map(Pair::key),
+            Source::Local(_) | Source::Files(_) => None,
         }
     }
 

@@ -43,6 +43,10 @@ impl Txt for NoRecords {
     fn publish<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Result<bool, String>> {
         Box::pin(async { Ok(false) })
     }
+
+    fn permit<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 pub(crate) fn served<const N: usize>(names: [&'static str; N]) -> Arc<dyn Names> {

@@ -71,6 +71,11 @@ impl Kept {
                 owner.is_in(other.content.apex().wire())
                     && other.content.apex().wire().len() > content.apex().wire().len()
             };
+            // Whom a person trusts is for that person to say.
+            let is_settled = *rtype == Rtype::CAA && (zone.file.is_some() || content.set(owner, *rtype).is_some());
+            if is_settled {
+                continue;
+            }
             if owner.is_in(content.apex().wire()) && !self.wanted.written.iter().any(is_nearer) {
                 let mut set = set.clone();
                 // Both may be proving to an authority that the name is theirs.

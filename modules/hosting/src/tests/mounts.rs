@@ -56,6 +56,25 @@ async fn socket(world: &World, url: &str) -> WebSocketStream<TlsStream<TcpStream
 }
 
 #[tokio::test]
+async fn an_address_of_this_machine_leads_to_the_domain_and_has_what_every_host_has() {
+    let addresses = ["192.0.2.7", "2001:db8::7"].map(|address| address.parse().unwrap()).to_vec();
+    let world = World::with(Config { addresses, ..config() }, mounts()).await;
+    let port = world.address(Scheme::Https).port();
+    for (way, url, there) in [
+        (Way::Plain, "http://192.0.2.7/a?b", format!("https://kube.test:{port}/a?b")),
+        (Way::One, "https://192.0.2.7/a?b", "https://kube.test/a?b".to_owned()),
+        (Way::Two, "https://[2001:db8::7]:8443/", "https://kube.test:8443/".to_owned()),
+        (Way::Two, "https://192.0.2.7/.well-known/kube/sync", "https://kube.test/.well-known/kube/sync".to_owned()),
+    ] {
+        let got = world.get(way, url).await;
+        assert_eq!((got.status.as_u16(), got.header("location")), (308, &*there), "{way:?} {url}");
+    }
+    let got = world.get(Way::Plain, "http://192.0.2.7/.well-known/other/x").await;
+    assert_eq!((got.status.as_u16(), got.text()), (200, "GET /x for 192.0.2.7, loopback: true"));
+    assert_eq!(world.get(Way::Plain, "http://192.0.2.8/").await.status, 421);
+}
+
+#[tokio::test]
 async fn a_mount_has_its_label_and_its_path_on_every_app() {
     let world = World::with(config(), mounts()).await;
     for way in [Way::One, Way::Two] {

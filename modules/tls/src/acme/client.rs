@@ -1,4 +1,4 @@
-//! HTTP to a CA: each answer is bounded in time and size, and how long it wants to be left alone is kept.
+//! HTTP to a CA: each answer is bounded in time and size, and what it says beside the protocol's objects is heard.
 use std::{
     error::Error as StdError,
     future::Future,
@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     str::FromStr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use futures_util::future::join;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
+use serde::Deserialize;
 use tokio::{
     net::{TcpStream, lookup_host},
     task::spawn_blocking,
@@ -39,6 +40,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The longest answer: more than any chain of certificates needs.
 const LONGEST: usize = 1 << 20;
+/// Most other chains of a certificate that are looked at, and names of a CA in CAA records that are said.
+const MOST: usize = 8;
 
 type Boxed = Box<dyn StdError + Send + Sync>;
 
@@ -46,7 +49,22 @@ type Boxed = Box<dyn StdError + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Client {
     tls: Arc<ClientConfig>,
-    rest: Arc<Mutex<Option<Duration>>>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+/// What a CA said, as long as nobody has asked for it.
+#[derive(Default)]
+struct Heard {
+    rest: Option<Duration>,
+    identities: Vec<String>,
+    chain: Option<Chain>,
+}
+
+/// A chain of certificates.
+pub(crate) struct Chain {
+    pub(crate) pem: String,
+    /// Where other chains of the same certificate are: [RFC 8555, section 7.4.2](https://www.rfc-editor.org/rfc/rfc8555#section-7.4.2).
+    pub(crate) others: Vec<String>,
 }
 
 impl Client {
@@ -61,12 +79,27 @@ impl Client {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::Make { name: "a CA".to_owned(), reason: error.to_string() })?;
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { tls: Arc::new(config), rest: Arc::default() })
+        Ok(Self { tls: Arc::new(config), heard: Arc::default() })
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What CAA records call the CA, as its directory says: `caaIdentities` of
+    /// [RFC 8555, section 7.1.1](https://www.rfc-editor.org/rfc/rfc8555#section-7.1.1).
+    pub(crate) fn identities(&self) -> Vec<String> {
+        self.heard().identities.clone()
+    }
+
+    /// The last chain of certificates that was fetched, if any was since this was last asked.
+    pub(crate) fn chain(&self) -> Option<Chain> {
+        self.heard().chain.take()
     }
 
     /// How long the CA wanted to be left alone, if it said so since this was last asked.
     pub(crate) fn rest(&self) -> Option<Duration> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.heard().rest.take()
     }
 
     async fn answer(self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Full<Bytes>>, Boxed> {
@@ -82,7 +115,8 @@ impl Client {
         let name = ServerName::try_from(name)?;
         let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let authority = parts.uri.authority().map(ToString::to_string).unwrap_or_default();
+        let (authority, is_plain) =
+            (parts.uri.authority().map(ToString::to_string).unwrap_or_default(), parts.method == Method::GET);
         parts.headers.insert(header::HOST, authority.parse()?);
         let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         parts.uri = Uri::from_str(target)?;
@@ -91,18 +125,62 @@ impl Client {
             let response = sender.send_request(Request::from_parts(parts, Full::new(body))).await?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LONGEST).collect().await?.to_bytes();
-            Ok::<_, Boxed>(Response::from_parts(parts, Full::new(body)))
+            Ok::<_, Boxed>((Response::from_parts(parts, Full::new(body.clone())), body))
         };
         let (answered, _) = join(exchange, connection).await;
-        let mut response = answered?;
+        let (mut response, body) = answered?;
         if retry_after(response.headers()).is_none_or(|rest| rest > LONGEST_REST) {
             response.headers_mut().remove(header::RETRY_AFTER);
         }
         if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
-            *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = retry_after(response.headers());
+            self.heard().rest = retry_after(response.headers());
+        }
+        if is_plain && let Some(identities) = identities(&body) {
+            self.heard().identities = identities;
+        }
+        if is_chain(response.headers())
+            && let Ok(pem) = String::from_utf8(body.to_vec())
+        {
+            self.heard().chain = Some(Chain { pem, others: alternates(response.headers()) });
         }
         Ok(response)
     }
+}
+
+/// What CAA records call a CA, if this is its directory; nothing that cannot be said in one.
+fn identities(body: &[u8]) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Directory {
+        meta: Meta,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Meta {
+        caa_identities: Vec<String>,
+    }
+    let directory: Directory = serde_json::from_slice(body).ok()?;
+    let is_name = |name: &String| {
+        let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'.' || octet == b'-';
+        !name.is_empty() && name.len() < 254 && name.bytes().all(is_plain)
+    };
+    Some(directory.meta.caa_identities.into_iter().filter(is_name).take(MOST).collect())
+}
+
+/// Whether the body is a chain: [RFC 8555, section 9.1](https://www.rfc-editor.org/rfc/rfc8555#section-9.1).
+fn is_chain(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim() == "application/pem-certificate-chain")
+}
+
+/// The targets of the links that lead to an `alternate`: [RFC 8288, section 3](https://www.rfc-editor.org/rfc/rfc8288#section-3).
+fn alternates(headers: &HeaderMap) -> Vec<String> {
+    let links = headers.get_all(header::LINK).into_iter().filter_map(|links| links.to_str().ok());
+    let link = |link: &str| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_alternate = |parameter: &str| matches!(parameter.trim(), "rel=alternate" | "rel=\"alternate\"");
+        parameters.split(';').any(is_alternate).then(|| target.to_owned())
+    };
+    links.flat_map(|links| links.split(',')).filter_map(link).take(MOST).collect()
 }
 
 /// Connects to the first of the addresses that answers: a machine may have addresses of a kind for which it has no way out.
@@ -170,5 +248,26 @@ mod tests {
         for bad in ["", "soon", "-1", "Fri, 31 Dec 1999 23:59:59 GMT"] {
             assert_eq!(rest(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_caa_records_call_a_ca_is_in_its_directory() {
+        let of = |json: &str| identities(json.as_bytes());
+        let said = r#"{"newNonce":"x","meta":{"caaIdentities":["letsencrypt.org","a b","x;y",""]}}"#;
+        assert_eq!(of(said), Some(vec!["letsencrypt.org".to_owned()]));
+        for other in ["", "[]", r#"{"meta":{}}"#, r#"{"suggestedWindow":{}}"#] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn other_chains_are_found_by_their_links() {
+        let of = |links: &[&str]| {
+            alternates(&links.iter().map(|link| (header::LINK, link.parse().unwrap())).collect::<HeaderMap>())
+        };
+        let [one, two] = ["https://ca.test/1", "https://ca.test/2"];
+        assert_eq!(of(&[&format!("<{one}>;rel=\"alternate\""), &format!("<{two}>; rel=alternate")]), [one, two]);
+        assert_eq!(of(&[&format!("<https://ca.test/dir>;rel=\"index\", <{two}>;rel=\"alternate\"")]), [two]);
+        assert!(of(&["", "<", "x", "<x", "<>;rel=up"]).is_empty());
     }
 }

@@ -1,5 +1,5 @@
 //! One order: from names to a key and a chain.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, slice, time::Duration};
 
 use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, Order,
@@ -8,8 +8,8 @@ use instant_acme::{
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use tokio::time::sleep;
 
-use super::proofs::Proofs;
-use crate::{Txt, config::Way};
+use super::{client::Client, proofs::Proofs};
+use crate::{Txt, config::Way, pair};
 
 /// How often the steps of an order are tried again whose failure says nothing of it: a CA may refuse a nonce, or be away for a
 /// moment.
@@ -28,6 +28,10 @@ pub(crate) struct Wanted<'a> {
     /// The certificate that it takes the place of.
     pub(crate) replaces: Option<CertificateIdentifier<'a>>,
     pub(crate) profile: Option<&'a str>,
+    /// What a record says that stays, if that is the way: who may make certificates for whom.
+    pub(crate) standing: Option<String>,
+    /// The common name of the root that the chain is to lead to.
+    pub(crate) root: Option<&'a str>,
 }
 
 /// Why there is no certificate.
@@ -39,25 +43,33 @@ pub(crate) enum Failed {
     NotOffered { name: String, way: Way },
     #[error("{name} was not proved by {way}: {reason}")]
     Unproved { name: String, way: Way, reason: String },
+    #[error("{failed}: its name server must say `_validation-persist.{name} TXT \"{text}\"`")]
+    Unsaid { failed: Box<Failed>, name: String, text: String },
+    #[error("the CA does not say what DNS records call it, so that none can be made for it")]
+    Nameless,
     #[error("no zone here has {0}, so it cannot say the TXT record")]
     NotOurs(String),
     #[error("{0}")]
     Txt(String),
     #[error(transparent)]
     Here(#[from] crate::Error),
+    #[error(
+        "the CA makes accounts for its customers alone: set `external_account` to what it gave you, key_id and secret_file"
+    )]
+    ForCustomers,
     #[error("cannot make a request: {0}")]
     Request(#[from] rcgen::Error),
 }
 
 /// Orders a certificate, and shows what the CA asks for until it has looked; returns its key and its chain, in PEM.
 pub(crate) async fn order(
-    account: &Account,
+    (account, client): (&Account, &Client),
     wanted: &Wanted<'_>,
     proofs: &Proofs,
     txt: &dyn Txt,
 ) -> Result<String, Failed> {
     let mut records = BTreeMap::new();
-    let issued = issue(account, wanted, proofs, txt, &mut records).await;
+    let issued = issue((account, client), wanted, proofs, txt, &mut records).await;
     proofs.clear();
     for name in records.keys() {
         unsay(txt, name).await;
@@ -78,13 +90,14 @@ pub(super) async fn unsay(txt: &dyn Txt, name: &str) {
 }
 
 async fn issue(
-    account: &Account,
+    (account, client): (&Account, &Client),
     wanted: &Wanted<'_>,
     proofs: &Proofs,
     txt: &dyn Txt,
     records: &mut BTreeMap<String, Vec<String>>,
 ) -> Result<String, Failed> {
-    let identifiers: Vec<_> = wanted.names.iter().cloned().map(Identifier::Dns).collect();
+    let identifier = |name: &String| name.parse().map_or_else(|_| Identifier::Dns(name.clone()), Identifier::Ip);
+    let identifiers: Vec<_> = wanted.names.iter().map(identifier).collect();
     let mut tries = Tries::default();
     let mut order = loop {
         let mut new = NewOrder::new(&identifiers);
@@ -102,14 +115,26 @@ async fn issue(
     while let Err(error) = look(&mut order).await {
         tries.or_end(error).await?;
     }
+    if wanted.way == Way::Standing && wanted.standing.is_none() {
+        return Err(Failed::Nameless);
+    }
     show(&mut order, wanted.way, proofs, records).await?;
+    if let Some(text) = &wanted.standing {
+        // Where the zone is elsewhere, somebody has put it there.
+        let name = wanted.names[0].as_str();
+        txt.publish(&format!("_validation-persist.{name}"), slice::from_ref(text)).await.map_err(Failed::Txt)?;
+    }
     for (name, texts) in &*records {
         if !txt.publish(name, texts).await.map_err(Failed::Txt)? {
             return Err(Failed::NotOurs(name.clone()));
         }
     }
     if order.state().status == OrderStatus::Pending {
-        prove(&mut order, wanted.way).await?;
+        let name = wanted.names[0].clone();
+        prove(&mut order, wanted.way).await.map_err(|failed| match wanted.standing.clone() {
+            Some(text) => Failed::Unsaid { failed: Box::new(failed), name, text },
+            None => failed,
+        })?;
     }
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(wanted.names)?;
@@ -131,7 +156,36 @@ async fn issue(
             answered => break answered?,
         }
     };
+    let chain = match wanted.root {
+        Some(root) => below(root, account, client, chain).await,
+        None => chain,
+    };
     Ok(key.serialize_pem() + &chain)
+}
+
+/// The chain of the same certificate that leads to the root of this name; `usual`, if there is none.
+async fn below(root: &str, account: &Account, client: &Client, usual: String) -> String {
+    let others = client.chain().map(|chain| chain.others).unwrap_or_default();
+    if pair::leads_to(&usual, root) {
+        return usual;
+    }
+    for url in others {
+        let mut tries = Tries::default();
+        // Whatever is fetched so is taken for an order, which a chain is not; the client has heard it.
+        while let Err(error) = account.order(url.clone()).await {
+            if let Some(chain) = client.chain() {
+                if pair::leads_to(&chain.pem, root) {
+                    return chain.pem;
+                }
+                break;
+            }
+            if !tries.again(&error).await {
+                break;
+            }
+        }
+    }
+    tracing::warn!(%root, "the CA has no chain to this root: its usual one serves");
+    usual
 }
 
 /// Fetches what there is to prove.
@@ -164,6 +218,7 @@ async fn show(
         match way {
             Way::Page => proofs.show_page(&handle.token, proof.as_str()),
             Way::Handshake => proofs.show_handshake(&name, proof.digest().as_ref())?,
+            Way::Standing => {}
             Way::Record => records.entry(record(&name)).or_default().push(proof.dns_value()),
         }
     }
@@ -259,6 +314,11 @@ fn is_passing(error: &Error) -> bool {
     !matches!(error, Error::Timeout(_) | Error::Unsupported(_) | Error::Crypto | Error::KeyRejected)
 }
 
+/// Whether the CA makes accounts for its customers alone, and was not told of which this is.
+pub(super) fn is_for_customers(error: &Error) -> bool {
+    matches!(error, Error::Api(problem) if is(problem, "externalAccountRequired"))
+}
+
 /// Whether the CA does not know the account.
 pub(super) fn is_account_unknown(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is(problem, "accountDoesNotExist"))
@@ -274,12 +334,13 @@ fn said(problem: &Problem) -> String {
 }
 
 fn name(identifier: &Identifier) -> String {
-    if let Identifier::Dns(name) = identifier { name.clone() } else { format!("{identifier:?}") }
+    identifier.authorized(false).to_string()
 }
 
 fn kind(way: Way) -> ChallengeType {
     match way {
         Way::Record => ChallengeType::Dns01,
+        Way::Standing => ChallengeType::Unknown("dns-persist-01".to_owned()),
         Way::Handshake => ChallengeType::TlsAlpn01,
         Way::Page => ChallengeType::Http01,
     }

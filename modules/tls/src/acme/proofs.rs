@@ -2,6 +2,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -46,7 +47,7 @@ impl Proofs {
     pub(crate) fn show_handshake(&self, name: &str, digest: &[u8]) -> Result<(), Error> {
         let certificate = certificate(name, digest)
             .map_err(|reason| Error::Make { name: name.to_owned(), reason: reason.to_string() })?;
-        self.shown().handshakes.insert(name.to_owned(), Arc::new(certificate));
+        self.shown().handshakes.insert(server_name(name), Arc::new(certificate));
         Ok(())
     }
 
@@ -74,6 +75,22 @@ async fn page(State(proofs): State<Proofs>, Path(token): Path<String>) -> Respon
     }
 }
 
+/// What a handshake says that asks for a proof of `name`, which may be an address:
+/// [RFC 8738, section 6](https://www.rfc-editor.org/rfc/rfc8738#section-6).
+fn server_name(name: &str) -> String {
+    match name.parse() {
+        Err(_) => name.to_owned(),
+        Ok(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        Ok(IpAddr::V6(address)) => {
+            let digits = address.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            digits.map(|digit| format!("{digit:x}.")).collect::<String>() + "ip6.arpa"
+        }
+    }
+}
+
 /// [RFC 8737, section 3](https://www.rfc-editor.org/rfc/rfc8737#section-3).
 fn certificate(name: &str, digest: &[u8]) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
     let key = KeyPair::generate()?;
@@ -88,5 +105,18 @@ fn certificate(name: &str, digest: &[u8]) -> Result<CertifiedKey, Box<dyn std::e
 impl fmt::Debug for Proofs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proofs").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_asked_for_by_its_name_in_the_reverse_tree() {
+        assert_eq!(server_name("kube.test"), "kube.test");
+        assert_eq!(server_name("192.0.2.15"), "15.2.0.192.in-addr.arpa");
+        let zeros = "0.".repeat(22);
+        assert_eq!(server_name("2001:db8::f0"), format!("0.f.{zeros}8.b.d.0.1.0.0.2.ip6.arpa"));
     }
 }

@@ -1,4 +1,6 @@
 //! Pure: when the next certificate is ordered, and when the CA is asked when that should be.
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
@@ -12,6 +14,8 @@ const FIRST_WAIT: Duration = Duration::minutes(5);
 const LONGEST_WAIT: Duration = Duration::hours(6);
 /// The longest wait that a CA may ask for.
 const LONGEST_REST: Duration = Duration::days(7);
+/// How long the wait is before the next CA is tried, where there are several; after the last of them it is one of those above.
+const NEXT_WAIT: Duration = Duration::seconds(10);
 /// How much of what a CA says is kept, in characters.
 const LONGEST_ERROR: usize = 500;
 /// How often the CA is asked when to renew, if it does not say.
@@ -24,7 +28,10 @@ const ASK_MOST: Duration = Duration::days(1);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Record {
-    /// The directory of the CA that this is about.
+    /// The directories of the CAs that are in use, in order of preference.
+    #[serde(skip)]
+    directories: Vec<String>,
+    /// That of the CA of the last order.
     directory: Option<String>,
     /// The directory of the CA that the certificate is from; none if someone put it there.
     from: Option<String>,
@@ -41,6 +48,8 @@ pub(crate) struct Record {
     /// Nothing is ordered before.
     #[serde(with = "second")]
     not_before: Option<OffsetDateTime>,
+    /// Until when CAs want to be left alone, in seconds since 1970, by their directories.
+    rests: BTreeMap<String, i64>,
     /// What the CA says of the certificate that there is.
     advice: Option<Advice>,
 }
@@ -75,17 +84,41 @@ pub(crate) enum Step {
 }
 
 impl Record {
-    /// What of it counts at the CA of this directory: what another said or refused does not.
-    pub(crate) fn at(self, directory: &str) -> Self {
-        if self.directory.as_deref() == Some(directory) {
-            return self;
-        }
-        Self { from: self.from, directory: Some(directory.to_owned()), ..Self::default() }
+    /// What of it counts at the CAs of these directories: what others said or refused does not.
+    pub(crate) fn at(self, directories: &[String]) -> Self {
+        let is_here = self.directory.as_ref().is_none_or(|last| directories.contains(last));
+        let kept = if is_here { self } else { Self { from: self.from, ..Self::default() } };
+        Self { directories: directories.to_vec(), ..kept }
     }
 
-    /// Whether the certificate that there is may be from the CA that this is about.
+    /// Whether the certificate that there is may be from one of the CAs that are in use.
     pub(crate) fn is_home(&self) -> bool {
-        self.from.is_none() || self.from == self.directory
+        self.from.as_ref().is_none_or(|from| self.directories.contains(from))
+    }
+
+    /// The directory of the CA that the certificate is from, as far as is known.
+    pub(crate) fn home(&self) -> Option<&str> {
+        self.from.as_deref().or_else(|| self.directories.first().map(String::as_str))
+    }
+
+    /// The directory of the CA at which the next one is ordered: the first, and after each failure the next of those that may be
+    /// asked.
+    pub(crate) fn next(&self, now: OffsetDateTime) -> Option<&str> {
+        let count = self.directories.len();
+        let first = self.failures as usize % count.max(1);
+        let turns = (0..count).map(|turn| &self.directories[(first + turn) % count]);
+        turns.min_by_key(|directory| self.rests_until(directory, now)).map(String::as_str)
+    }
+
+    /// How often all CAs have failed since an order succeeded.
+    pub(crate) fn rounds(&self) -> u32 {
+        self.failures / self.directories.len().max(1) as u32
+    }
+
+    /// Until when a CA is left alone; `now` if it may be asked. A clock that was set back makes that no later than it ever was.
+    fn rests_until(&self, directory: &str, now: OffsetDateTime) -> OffsetDateTime {
+        let until = self.rests.get(directory).and_then(|until| OffsetDateTime::from_unix_timestamp(*until).ok());
+        until.filter(|until| *until > now && *until - now <= LONGEST_REST).unwrap_or(now)
     }
 
     /// What to do now, if there is a certificate that counts in `held`.
@@ -121,6 +154,7 @@ impl Record {
     /// From when on an order is allowed. A clock that was set back does not make it later than it ever was.
     fn free_at(&self, now: OffsetDateTime) -> OffsetDateTime {
         let rest = self.not_before.filter(|at| *at - now <= LONGEST_REST).unwrap_or(now);
+        let rest = self.next(now).map_or(rest, |directory| rest.max(self.rests_until(directory, now)));
         let mut week: Vec<_> = within(&self.issued, Duration::WEEK, now).collect();
         week.sort_unstable();
         match week.len().checked_sub(A_WEEK) {
@@ -136,12 +170,13 @@ impl Record {
         advice.ask_at.filter(|_| is_past).unwrap_or(now)
     }
 
-    /// An order is begun.
+    /// An order is begun, at the CA that is [next](Self::next).
     pub(crate) fn begun(&mut self, now: OffsetDateTime) {
+        self.directory = self.next(now).map(str::to_owned);
         self.orders = within(&self.orders, Duration::HOUR, now).chain([now]).collect();
         // Should this program end before the order does, and again, it waits as after failures.
         let broken_off = (self.orders.len() as u32).saturating_sub(1);
-        self.not_before = Some(now + wait(self.failures.max(broken_off), 0.5));
+        self.not_before = Some(now + wait(self.rounds().max(broken_off), 0.5));
     }
 
     /// The CA has issued a certificate, whatever becomes of it here.
@@ -153,11 +188,17 @@ impl Record {
     pub(crate) fn succeeded(&mut self) {
         self.from.clone_from(&self.directory);
         (self.failures, self.error, self.not_before, self.advice) = (0, None, None, None);
+        self.rests.clear();
     }
 
     /// It failed. `rest` is how long the CA wants to be left alone, if it says so.
     pub(crate) fn failed(&mut self, error: String, rest: Option<Duration>, now: OffsetDateTime, lot: f64) {
-        let wait = wait(self.failures, lot).max(rest.unwrap_or_default().min(LONGEST_REST));
+        let is_last = (self.failures + 1).is_multiple_of(self.directories.len().max(1) as u32);
+        let wait = if is_last { wait(self.rounds(), lot) } else { NEXT_WAIT };
+        if let Some((rest, directory)) = rest.zip(self.directory.clone()) {
+            self.rests.retain(|known, _| self.directories.contains(known));
+            self.rests.insert(directory, (now + rest.min(LONGEST_REST)).unix_timestamp());
+        }
         self.failures = self.failures.saturating_add(1);
         let error = error.chars().take(LONGEST_ERROR).collect();
         (self.error, self.not_before) = (Some(error), Some(now + wait));
@@ -189,8 +230,8 @@ impl Record {
     }
 
     /// When something is ordered again after a failure.
-    pub(crate) fn tried_at(&self) -> Option<OffsetDateTime> {
-        self.not_before.filter(|_| self.failures > 0)
+    pub(crate) fn tried_at(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        (self.failures > 0).then(|| self.free_at(now))
     }
 
     /// Whether the CA says when to renew.

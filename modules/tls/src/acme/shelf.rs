@@ -14,14 +14,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use instant_acme::AccountCredentials;
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
+use instant_acme::{AccountCredentials, ExternalAccountKey};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::task::spawn_blocking;
 
 use super::renewal::Record;
 use crate::{
-    Error,
+    Error, config,
     pair::Pair,
     store::{self, Stamp},
 };
@@ -51,6 +52,15 @@ struct Versioned<T> {
 #[derive(Serialize, Deserialize)]
 struct Account<C> {
     credentials: C,
+    /// What CAA records call the CA: [RFC 8659, section 4.2](https://www.rfc-editor.org/rfc/rfc8659#section-4.2).
+    #[serde(default)]
+    caa: Vec<String>,
+}
+
+/// Of the credentials, what CAA records say: [RFC 8657, section 3](https://www.rfc-editor.org/rfc/rfc8657#section-3).
+#[derive(Deserialize)]
+struct Identified {
+    id: String,
 }
 
 /// What lies there.
@@ -58,13 +68,16 @@ pub(crate) struct Look {
     pub(crate) pairs: Vec<Pair>,
     /// By the names of files.
     records: BTreeMap<String, Record>,
-    directory: String,
+    directories: Vec<String>,
+    /// What CAA records are to say, so that the accounts here may have certificates made and no others; nothing while it is not
+    /// known how they call one of the CAs.
+    pub(crate) issuers: Vec<String>,
 }
 
 impl Look {
-    /// What is known of the certificate for these names, at the CA that is in use.
+    /// What is known of the certificate for these names, at the CAs that are in use.
     pub(crate) fn record(&self, names: &[String]) -> Record {
-        self.records.get(&file_name(names)).cloned().unwrap_or_default().at(&self.directory)
+        self.records.get(&file_name(names)).cloned().unwrap_or_default().at(&self.directories)
     }
 
     /// The certificate with all these names that lasts longest, if one counts that is not from another CA.
@@ -87,7 +100,7 @@ impl Look {
 
     /// How many orders were begun in the last hour, and how many certificates were issued in the last week.
     pub(crate) fn counts(&self, now: OffsetDateTime) -> (usize, usize) {
-        let records = self.records.values().cloned().map(|record| record.at(&self.directory));
+        let records = self.records.values().cloned().map(|record| record.at(&self.directories));
         let counts = records.map(|record| (record.orders_in_hour(now), record.issued_in_week(now)));
         counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
     }
@@ -164,10 +177,59 @@ impl Shelf {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) async fn keep_account(&self, directory: &str, credentials: &AccountCredentials) -> Result<(), Error> {
+    pub(crate) async fn keep_account(
+        &self,
+        directory: &str,
+        credentials: &AccountCredentials,
+        caa: Vec<String>,
+    ) -> Result<(), Error> {
         let path = self.account_path(directory);
-        let text = json(&path, &Account { credentials })?;
+        let text = json(&path, &Account { credentials, caa })?;
         beside(move || store::write_private(&path, &text)).await
+    }
+
+    /// What says that the key of an account is being changed.
+    fn changing_path(&self, directory: &str) -> PathBuf {
+        self.account_path(directory).with_extension("changing")
+    }
+
+    /// Notes that the key of an account is to be changed, so that it is known after a crash.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) async fn begin_key_change(&self, directory: &str) -> Result<(), Error> {
+        let path = self.changing_path(directory);
+        beside(move || store::write_private(&path, &[])).await
+    }
+
+    /// Whether a change of the key of an account has begun, and not ended.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(crate) async fn is_key_changing(&self, directory: &str) -> Result<bool, Error> {
+        let path = self.changing_path(directory);
+        beside(move || path.try_exists().map_err(|source| Error::Read { path, source })).await
+    }
+
+    /// Notes that it is known which key counts.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub(crate) async fn end_key_change(&self, directory: &str) -> Result<(), Error> {
+        let path = self.changing_path(directory);
+        beside(move || fs::remove_file(&path).map_err(|source| Error::Write { path, source })).await
+    }
+
+    /// Keeps a new key of an account in place of the old one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) async fn change_key(&self, directory: &str, credentials: &AccountCredentials) -> Result<(), Error> {
+        let path = self.account_path(directory);
+        let known: Option<Account<Identified>> = beside(move || read_json(&path)).await?;
+        let caa = known.map(|account| account.caa).unwrap_or_default();
+        self.keep_account(directory, credentials, caa).await?;
+        self.end_key_change(directory).await
     }
 
     /// Puts the account at a CA aside: its key may be wanted later.
@@ -183,13 +245,34 @@ impl Shelf {
         .await
     }
 
-    /// All certificates, and what is known of each at the CA of this directory.
+    /// All certificates, and what is known of each at the CAs of these directories.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub(crate) async fn look(&self, directory: &str) -> Result<Look, Error> {
-        let (shelf, directory) = (self.clone(), directory.to_owned());
-        beside(move || Ok(Look { pairs: shelf.pairs()?, records: shelf.records()?, directory })).await
+    pub(crate) async fn look(&self, directories: Vec<String>) -> Result<Look, Error> {
+        let shelf = self.clone();
+        beside(move || {
+            let (pairs, records, issuers) = (shelf.pairs()?, shelf.records()?, shelf.issuers(&directories));
+            Ok(Look { pairs, records, directories, issuers })
+        })
+        .await
+    }
+
+    /// What CAA records are to say of the accounts at these CAs.
+    fn issuers(&self, directories: &[String]) -> Vec<String> {
+        let mut issuers = Vec::new();
+        for directory in directories {
+            // What is wrong with a file is told by who wants the account.
+            let Ok(Some(Account { credentials: Identified { id }, caa })) = read_json(&self.account_path(directory))
+            else {
+                continue;
+            };
+            if caa.is_empty() {
+                return Vec::new();
+            }
+            issuers.extend(caa.iter().map(|name| format!("{name}; accounturi={id}")));
+        }
+        issuers
     }
 
     /// What is known of each certificate; nothing, if its file cannot be read.
@@ -265,6 +348,25 @@ impl Shelf {
         }
         Ok(known.values().filter_map(|(_, pair)| pair.clone()).collect())
     }
+}
+
+/// What a CA knows a customer by, with the key from its file.
+///
+/// # Errors
+/// The file cannot be read, or holds no key.
+pub(crate) async fn external_account(customer: config::ExternalAccount) -> Result<ExternalAccountKey, Error> {
+    beside(move || {
+        let path = customer.secret_file;
+        let text = store::read(&path)?;
+        // CAs tell it in the alphabet for URLs; some people have it in the other one.
+        let text: Vec<u8> = text.trim_ascii().iter().filter(|octet| **octet != b'=').copied().collect();
+        let decoded = BASE64URL_NOPAD.decode(&text).or_else(|_| BASE64_NOPAD.decode(&text));
+        match decoded {
+            Ok(key) if !key.is_empty() => Ok(ExternalAccountKey::new(customer.key_id, &key)),
+            Ok(_) | Err(_) => Err(Error::Odd { path, reason: "does not hold a key in base 64, as the CA tells it" }),
+        }
+    })
+    .await
 }
 
 /// What the files of the certificate for these names are called: a wildcard is a character that shells like too much.

@@ -26,7 +26,7 @@ struct Year {
 
 impl Year {
     fn new(days: i64, window: Option<(f64, f64)>, away: std::ops::Range<i64>) -> Self {
-        let record = Record::default();
+        let record = at_one();
         Self { days, window, away, record, held: None, issued: Vec::new(), failed: Vec::new() }
     }
 
@@ -35,7 +35,7 @@ impl Year {
         let is_away = self.away.contains(&(now - at(0)).whole_hours());
         if now.minute() == 0 {
             let kept = serde_json::to_string(&self.record).unwrap();
-            self.record = serde_json::from_str(&kept).unwrap();
+            self.record = serde_json::from_str::<Record>(&kept).unwrap().at(&directories(&["one"]));
         }
         // The CA is asked, says now, makes one, and is asked about that.
         for _ in 0..4 {
@@ -78,6 +78,15 @@ fn most_in(moments: &[OffsetDateTime], span: Duration) -> usize {
     moments.iter().map(from).max().unwrap_or_default()
 }
 
+fn directories(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// A record where there is one CA.
+fn at_one() -> Record {
+    Record::default().at(&directories(&["one"]))
+}
+
 #[test]
 fn the_first_certificate_is_ordered_at_once_and_the_next_after_two_thirds() {
     let mut record = Record::default();
@@ -118,7 +127,8 @@ fn the_moment_in_a_window_is_drawn_once() {
 
 #[test]
 fn waits_grow_after_failures_and_what_a_ca_asks_for_is_heeded() {
-    let mut record = Record::default();
+    let mut record = at_one();
+    record.begun(at(0));
     let mut waits = Vec::new();
     for _ in 0..9 {
         record.failed("no".to_owned(), None, at(0), 0.5);
@@ -143,15 +153,55 @@ fn orders_that_are_broken_off_are_begun_again_later_and_later() {
 
 #[test]
 fn what_one_ca_said_does_not_count_at_another_and_its_certificate_does_not_either() {
-    let mut record = Record::default().at("staging");
+    let mut record = Record::default().at(&directories(&["staging"]));
     record.begun(at(0));
     record.issued(at(0));
     record.succeeded();
     record.failed("too many".to_owned(), Some(Duration::days(3)), at(1), 0.5);
     assert!(record.is_home());
-    let record = record.at("production");
+    let record = record.at(&directories(&["production"]));
     assert!(!record.is_home());
     assert_eq!((record.step(None, at(1)), record.failures, record.issued_in_week(at(1))), (Step::Order, 0, 0));
+}
+
+#[test]
+fn each_ca_has_its_turn_and_the_first_has_it_again_after_a_success() {
+    let mut record = Record::default().at(&directories(&["first", "second", "third"]));
+    let (mut turns, mut now) = (Vec::new(), at(0));
+    for _ in 0..7 {
+        assert_eq!(record.step(None, now), Step::Order);
+        record.begun(now);
+        record.failed("no".to_owned(), None, now, 0.5);
+        let Step::Rest(until) = record.step(None, now) else { panic!("it does not wait") };
+        turns.push((record.directory.clone().unwrap(), (until - now).whole_seconds()));
+        now = until;
+    }
+    let one_round = |minutes: i64| [("first", 10), ("second", 10), ("third", minutes * 60)];
+    let turns: Vec<_> = turns.iter().map(|(directory, wait)| (directory.as_str(), *wait)).collect();
+    assert_eq!(turns, [&one_round(5)[..], &one_round(10), &[("first", 10)]].concat());
+    record.begun(now);
+    record.succeeded();
+    assert_eq!((record.is_home(), record.home(), record.next(now)), (true, Some("second"), Some("first")));
+    // What one has made that is used no more does not count.
+    let record = record.at(&directories(&["first"]));
+    assert_eq!((record.is_home(), record.next(now)), (false, Some("first")));
+}
+
+#[test]
+fn a_ca_that_wants_to_be_left_alone_is_and_the_next_is_asked_meanwhile() {
+    let mut record = Record::default().at(&directories(&["first", "second"]));
+    record.begun(at(0));
+    record.failed("too many".to_owned(), Some(Duration::days(2)), at(0), 0.5);
+    assert_eq!(record.next(at(1)), Some("second"));
+    assert_eq!(record.step(None, at(1)), Step::Order);
+    record.begun(at(1));
+    record.failed("too many".to_owned(), Some(Duration::days(4)), at(1), 0.5);
+    assert_eq!(record.step(None, at(2)), Step::Rest(at(48)));
+    assert_eq!(record.next(at(48)), Some("first"));
+    // It is kept, and lost with the clock.
+    let kept: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+    assert_eq!(kept.at(&record.directories.clone()), record);
+    assert_eq!(record.step(None, at(-24 * 365)), Step::Order);
 }
 
 #[test]
