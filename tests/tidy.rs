@@ -135,7 +135,8 @@ fn the_reference_config_is_the_default_config() {
 }
 
 /// Options without a default, explained in the reference config as `# option = example`.
-const OPTIONAL: [&str; 5] = ["email", "directory", "directory_ca", "certificate", "key"];
+const OPTIONAL: [&str; 7] =
+    ["email", "directory", "directory_ca", "preferred_chain", "external_account", "certificate", "key"];
 
 fn paths(path: &str, table: &toml::Table, names: &mut BTreeSet<String>) {
     for (key, value) in table {

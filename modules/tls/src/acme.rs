@@ -1,4 +1,5 @@
 //! Certificates of a public CA, by [RFC 8555](https://www.rfc-editor.org/rfc/rfc8555): what is wanted, one order after the other.
+mod accounts;
 mod client;
 mod order;
 pub(crate) mod proofs;
@@ -12,21 +13,21 @@ use std::{
     path::Path,
     slice,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration as StdDuration,
 };
 
-use instant_acme::{Account, CertificateIdentifier, NewAccount};
+use instant_acme::CertificateIdentifier;
 use rustls::crypto::aws_lc_rs;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use self::wanted::everything_below;
 use self::{
-    client::Client,
-    order::{Failed, Tries, Wanted},
+    accounts::Accounts,
+    order::{Failed, Wanted},
     proofs::Proofs,
     renewal::{Record, Step},
     shelf::{Look, Shelf},
@@ -81,8 +82,7 @@ pub(crate) struct Acme {
     shelf: Shelf,
     names: Arc<dyn Names>,
     txt: Arc<dyn Txt>,
-    /// The accounts in use, by the directories that they are at.
-    accounts: Mutex<BTreeMap<String, (Account, Client)>>,
+    accounts: Accounts,
     /// What is done one after the other: rounds, and the change of a key.
     turn: tokio::sync::Mutex<()>,
     /// What CAA records say: of these domains, by these words.
@@ -101,12 +101,13 @@ pub(crate) struct Acme {
 
 impl Acme {
     pub(crate) fn new(data: &Path, names: Arc<dyn Names>, txt: Arc<dyn Txt>) -> Self {
+        let shelf = Shelf::new(data);
         Self {
             proofs: Proofs::default(),
-            shelf: Shelf::new(data),
+            accounts: Accounts::new(shelf.clone()),
+            shelf,
             names,
             txt,
-            accounts: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             permitted: Mutex::default(),
             is_clean: AtomicBool::new(false),
@@ -236,7 +237,7 @@ impl Acme {
             && order::is_account_unknown(error)
         {
             tracing::warn!("the CA does not know its account any more: {error}");
-            self.close_account(&ca);
+            self.accounts.close(&ca);
             shelf.forget_account(ca.directory.as_str()).await?;
             ordered = self.get(work, &ca).await;
         }
@@ -258,7 +259,7 @@ impl Acme {
                 let rest = rest.and_then(|rest| rest.try_into().ok());
                 work.record.failed(error.to_string(), rest, OffsetDateTime::now_utc(), lot());
                 // The CA may be somewhere else by now.
-                self.close_account(&ca);
+                self.accounts.close(&ca);
             }
         }
         shelf.keep_record(&set.names, &work.record).await?;
@@ -267,9 +268,12 @@ impl Acme {
 
     /// Gets a certificate, with its key, in PEM; or an error, and how long the CA wants to be left alone, if it says so.
     async fn get(&self, work: &Work<'_>, ca: &PublicCa) -> Result<String, (Failed, Option<StdDuration>)> {
-        let (account, client) = self.account(work.config, ca).await?;
+        let (account, client) = self.accounts.open(work.config, ca).await?;
         // What was said before is not about this order.
         client.rest();
+        // There may be a new account.
+        let look = self.shelf.look(directories(work.config)).await.map_err(|error| (error.into(), None))?;
+        self.permit(work.config, &look.issuers).await;
         // Not after a failure: this may have been why.
         let is_home = work.record.home() == Some(ca.directory.as_str());
         let replaced = work.held.as_ref().filter(|_| is_home && work.record.is_advised() && work.record.failures == 0);
@@ -292,7 +296,7 @@ impl Acme {
             let id = CertificateIdentifier::try_from(work.held.as_ref()?.certificate()).ok()?;
             let home =
                 work.config.authorities().into_iter().find(|ca| work.record.home() == Some(ca.directory.as_str()));
-            let (account, _) = self.account(work.config, &home?).await.ok()?;
+            let (account, _) = self.accounts.open(work.config, &home?).await.ok()?;
             account.renewal_info(&id).await.ok()
         };
         let (asked, now) = (asked.await, OffsetDateTime::now_utc());
@@ -331,124 +335,13 @@ impl Acme {
         self.permit(config, &[]).await;
     }
 
-    /// The account at a CA; or an error, and how long the CA wants to be left alone, if it says so.
-    async fn account(
-        &self,
-        config: &Config,
-        ca: &PublicCa,
-    ) -> Result<(Account, Client), (Failed, Option<StdDuration>)> {
-        let directory = ca.directory.as_str();
-        if let Some(open) = self.open_accounts().get(directory) {
-            return Ok(open.clone());
-        }
-        let client = Client::new(ca.directory_ca.clone()).await.map_err(|error| (error.into(), None))?;
-        let opened = self.open_account(config, ca, &client).await;
-        let account = opened.map_err(|error| (error, client.rest()))?;
-        self.open_accounts().insert(directory.to_owned(), (account.clone(), client.clone()));
-        Ok((account, client))
-    }
-
-    /// Opens the account at a CA, or makes it if there is none.
-    async fn open_account(&self, config: &Config, ca: &PublicCa, client: &Client) -> Result<Account, Failed> {
-        let contact: Vec<String> = config.email.iter().map(|email| format!("mailto:{email}")).collect();
-        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-        if let Some(account) = self.kept_account(ca, client, &contact).await? {
-            return Ok(account);
-        }
-        let (directory, mut tries) = (ca.directory.as_str(), Tries::default());
-        let customer = match &ca.external_account {
-            Some(customer) => Some(shelf::external_account(customer.clone()).await?),
-            None => None,
-        };
-        let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-        let (account, credentials) = loop {
-            let builder = Account::builder_with_http(Box::new(client.clone()));
-            match builder.create(&new, directory.to_owned(), customer.as_ref()).await {
-                Err(error) if order::is_for_customers(&error) => return Err(Failed::ForCustomers),
-                Err(error) if tries.again(&error).await => {}
-                made => break made?,
-            }
-        };
-        self.shelf.keep_account(directory, &credentials, client.identities()).await?;
-        tracing::info!(%directory, account = account.id(), "an account at a CA was made");
-        // Before it orders anything.
-        self.permit(config, &self.shelf.look(directories(config)).await?.issuers).await;
-        Ok(account)
-    }
-
-    /// Opens the account at a CA that is kept, if there is one and the CA knows it by its key.
-    async fn kept_account(&self, ca: &PublicCa, client: &Client, contact: &[&str]) -> Result<Option<Account>, Failed> {
-        let (directory, mut tries) = (ca.directory.as_str(), Tries::default());
-        let Some(credentials) = self.shelf.account(directory).await? else { return Ok(None) };
-        let account = loop {
-            let credentials = serde_json::from_value(credentials.clone()).map_err(instant_acme::Error::from)?;
-            match Account::builder_with_http(Box::new(client.clone())).from_credentials(credentials).await {
-                Err(error) if tries.again(&error).await => {}
-                opened => break opened?,
-            }
-        };
-        if !self.shelf.is_key_changing(directory).await? {
-            return Ok(Some(account));
-        }
-        // Its key was to be changed, and what became of that is not known: does the CA take the old one?
-        loop {
-            match account.update_contacts(contact).await {
-                Ok(()) => break,
-                Err(error) if tries.again(&error).await => {}
-                Err(error @ instant_acme::Error::Api(_)) => {
-                    tracing::warn!("the key of an account at a CA was lost while it was changed: {error}");
-                    self.shelf.forget_account(directory).await?;
-                    self.shelf.end_key_change(directory).await?;
-                    return Ok(None);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.shelf.end_key_change(directory).await?;
-        Ok(Some(account))
-    }
-
-    /// Gives the accounts new keys, in place of those that someone else may know:
-    /// [RFC 8555, section 7.3.5](https://www.rfc-editor.org/rfc/rfc8555#section-7.3.5). Returns the hosts of their CAs.
+    /// Gives the accounts new keys; returns the hosts of their CAs.
     ///
     /// # Errors
     /// A CA did not take one, or it cannot be kept; in words.
     pub(crate) async fn change_keys(&self, config: &Config) -> Result<Vec<String>, String> {
         let _turn = self.turn.lock().await;
-        let mut changed = Vec::new();
-        for ca in config.authorities() {
-            let directory = ca.directory.as_str();
-            if self.shelf.account(directory).await.map_err(|error| error.to_string())?.is_none() {
-                continue;
-            }
-            let host = authority(directory);
-            let failed = |error: &dyn fmt::Display| format!("the key at {host} is the old one: {error}");
-            let (mut account, client) = self.account(config, &ca).await.map_err(|(error, _)| failed(&error))?;
-            self.shelf.begin_key_change(directory).await.map_err(|error| failed(&error))?;
-            // Whatever happens now, which key counts is found out when the account is opened again.
-            self.close_account(&ca);
-            let mut tries = Tries::default();
-            let credentials = loop {
-                match account.update_key().await {
-                    Err(error) if tries.again(&error).await => {}
-                    updated => break updated.map_err(|error| failed(&error))?,
-                }
-            };
-            let kept = self.shelf.change_key(directory, &credentials).await;
-            kept.map_err(|error| format!("{host} has a new key, and it cannot be kept: {error}"))?;
-            self.open_accounts().insert(directory.to_owned(), (account, client));
-            tracing::info!(%directory, "an account at a CA has a new key");
-            changed.push(host);
-        }
-        Ok(changed)
-    }
-
-    fn open_accounts(&self) -> MutexGuard<'_, BTreeMap<String, (Account, Client)>> {
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn close_account(&self, ca: &PublicCa) {
-        self.open_accounts().remove(ca.directory.as_str());
+        self.accounts.change_keys(config).await
     }
 
     /// Takes note of what someone should know, if anything.
