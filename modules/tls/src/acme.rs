@@ -22,12 +22,15 @@ use std::{
 use instant_acme::CertificateIdentifier;
 use rustls::crypto::aws_lc_rs;
 use time::{Duration, OffsetDateTime};
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, timeout_at},
+};
 
 pub(crate) use self::wanted::everything_below;
 use self::{
     accounts::Accounts,
-    order::{Failed, Wanted},
+    order::{Failed, Here, Issued, Wanted},
     proofs::Proofs,
     renewal::{Record, Step},
     shelf::{Look, Shelf},
@@ -52,6 +55,8 @@ const TOLD: usize = 3;
 /// How soon a folder that could not be used is tried again, and what its trouble is kept under.
 const AGAIN: StdDuration = StdDuration::from_secs(10);
 const FOLDER: &str = "";
+/// Its trouble before it was looked at.
+const LOOKED_FOR: &str = "certificates are looked for";
 
 /// What serves while certificates of a public CA do: those that there are, and the local CA for names that have none.
 #[derive(Debug)]
@@ -111,7 +116,7 @@ impl Acme {
             turn: tokio::sync::Mutex::default(),
             permitted: Mutex::default(),
             is_clean: AtomicBool::new(false),
-            troubles: Mutex::new([(FOLDER.to_owned(), "certificates are looked for".to_owned())].into()),
+            troubles: Mutex::new([(FOLDER.to_owned(), LOOKED_FOR.to_owned())].into()),
             known: Mutex::default(),
             asked: Mutex::default(),
             changed: Notify::new(),
@@ -181,10 +186,13 @@ impl Acme {
         let next = next.or_else(|| due.min_by_key(|index| works[*index].record.failures));
         if let Some(index) = next {
             let work = &mut works[index];
-            let Some(_taken) = self.shelf.take().await? else {
+            let taken = self.shelf.take().await?;
+            // Whoever had it may have ordered a moment ago.
+            let seen = self.shelf.look(directories(config)).await?;
+            if taken.is_none() || seen.record(&work.set.names) != work.record {
                 asked.into_iter().for_each(|asked| asked.refuse("another KUBE with this folder orders now"));
                 return Ok(Duration::seconds(10));
-            };
+            }
             metrics.ordered(self.order(work).await?);
             let look = self.shelf.look(directories(config)).await?;
             serve(look.pairs.clone());
@@ -215,9 +223,15 @@ impl Acme {
 
     /// Takes note of how everything is.
     fn tell(&self, works: &[Work<'_>], now: OffsetDateTime) {
-        self.trouble(FOLDER, None);
         let names: Vec<String> = works.iter().map(|work| work.set.to_string()).collect();
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).retain(|about, _| names.contains(about));
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        // That nothing could be written lasts until something is.
+        let is_first = troubles.get(FOLDER).is_some_and(|trouble| trouble == LOOKED_FOR);
+        troubles.retain(|about, _| about == FOLDER || names.contains(about));
+        drop(troubles);
+        if is_first {
+            self.trouble(FOLDER, None);
+        }
         for work in works {
             self.trouble(&work.set.to_string(), work.trouble(now));
         }
@@ -242,13 +256,16 @@ impl Acme {
             ordered = self.get(work, &ca).await;
         }
         let kept = match ordered {
-            Ok(pem) => {
-                work.record.issued(OffsetDateTime::now_utc());
-                shelf.keep(&set.names, pem).await.map_err(|error| (error.into(), None))
+            Ok(Issued { pem, at }) => {
+                let now = OffsetDateTime::now_utc();
+                work.record.issued(at, now);
+                shelf.keep(&set.names, pem, now).await.map_err(|error| (error.into(), None))
             }
             Err(failed) => Err(failed),
         };
         let is_issued = kept.is_ok();
+        // What cannot serve is not fetched again.
+        let is_done = matches!(&kept, Ok(()) | Err((Failed::Here(Error::Issued { .. }), _)));
         match kept {
             Ok(()) => {
                 tracing::info!(names = %set, "a new certificate serves");
@@ -263,12 +280,17 @@ impl Acme {
             }
         }
         shelf.keep_record(&set.names, &work.record).await?;
+        if is_done {
+            shelf.forget_begun(&set.names).await?;
+        }
         Ok(is_issued)
     }
 
-    /// Gets a certificate, with its key, in PEM; or an error, and how long the CA wants to be left alone, if it says so.
-    async fn get(&self, work: &Work<'_>, ca: &PublicCa) -> Result<String, (Failed, Option<StdDuration>)> {
-        let (account, client) = self.accounts.open(work.config, ca).await?;
+    /// Gets a certificate, with its key; or an error, and how long the CA wants to be left alone, if it says so.
+    async fn get(&self, work: &Work<'_>, ca: &PublicCa) -> Result<Issued, (Failed, Option<StdDuration>)> {
+        let deadline = Instant::now() + order::LONGEST;
+        let account = timeout_at(deadline, self.accounts.open(work.config, ca)).await;
+        let (account, client) = account.unwrap_or(Err((Failed::Late, None)))?;
         // What was said before is not about this order.
         client.rest();
         // There may be a new account.
@@ -285,8 +307,10 @@ impl Acme {
         let called = client.identities().into_iter().next().or_else(|| ca.directory.caa().map(str::to_owned));
         let called = called.filter(|_| set.way == Way::Standing);
         let standing = called.map(|name| format!("{name}; accounturi={}; policy=wildcard", account.id()));
-        let wanted = Wanted { names: &set.names, way: set.way, replaces, profile, standing, root };
-        let ordered = order::order((&account, &client), &wanted, &self.proofs, &*self.txt).await;
+        let directory = ca.directory.as_str();
+        let wanted = Wanted { directory, names: &set.names, way: set.way, replaces, profile, standing, root };
+        let here = Here { shelf: &self.shelf, proofs: &self.proofs, txt: &*self.txt };
+        let ordered = order::order(&account, &client, &wanted, &here, deadline).await;
         ordered.map_err(|error| (error, client.rest()))
     }
 

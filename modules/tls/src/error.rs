@@ -98,6 +98,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// What a CA issued cannot serve.
+    #[error("what the CA issued cannot be used: {reason}")]
+    Issued {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A certificate cannot be made.
     #[error("cannot make a certificate for {name}: {reason}")]
     Make {

@@ -13,6 +13,8 @@
 //! - *The old-pair rule*: a new pair of files that is not usable leaves the old one serving, and says why. So does a public CA
 //!   that issues none: its last certificate serves on, and before there is one, the local CA does.
 //! - A renewal begins with more than a quarter of a certificate's time left, and no mistake makes more orders than a CA allows.
+//! - *The key-first rule*: the key of a certificate and the address of its order are on disk before the CA signs. Wherever an order
+//!   is broken off, by a crash or a full disk, it is gone on with, or nothing was lost; and it ends after five minutes.
 //! - Private keys are readable by their owner alone, and what is written is written whole or not at all.
 //!
 //! # How it works

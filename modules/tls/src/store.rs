@@ -69,7 +69,12 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         fs::rename(&next, path)?;
         File::open(folder)?.sync_all()
     };
-    write().map_err(failed_write(path))
+    let written = write();
+    if written.is_err() {
+        // Half of it would take room on a disk that is full.
+        fs::remove_file(&next).ok();
+    }
+    written.map_err(failed_write(path))
 }
 
 /// Takes the key's permissions from everyone but its owner.

@@ -53,7 +53,7 @@ impl Accounts {
         if let Some(account) = self.find(ca, client, &contact).await? {
             return Ok(account);
         }
-        let (directory, mut tries) = (ca.directory.as_str(), Tries::default());
+        let (directory, mut tries) = (ca.directory.as_str(), Tries::new(client));
         let customer = match &ca.external_account {
             Some(customer) => Some(shelf::external_account(customer.clone()).await?),
             None => None,
@@ -74,7 +74,7 @@ impl Accounts {
 
     /// Opens the account at a CA that is kept, if there is one and the CA knows it by its key.
     async fn find(&self, ca: &PublicCa, client: &Client, contact: &[&str]) -> Result<Option<Account>, Failed> {
-        let (directory, mut tries) = (ca.directory.as_str(), Tries::default());
+        let (directory, mut tries) = (ca.directory.as_str(), Tries::new(client));
         let Some(credentials) = self.shelf.account(directory).await? else { return Ok(None) };
         let account = loop {
             let credentials = serde_json::from_value(credentials.clone()).map_err(instant_acme::Error::from)?;
@@ -122,7 +122,7 @@ impl Accounts {
             self.shelf.begin_key_change(directory).await.map_err(|error| failed(&error))?;
             // Whatever happens now, which key counts is found out when the account is opened again.
             self.close(&ca);
-            let mut tries = Tries::default();
+            let mut tries = Tries::new(&client);
             let credentials = loop {
                 match account.update_key().await {
                     Err(error) if tries.again(&error).await => {}

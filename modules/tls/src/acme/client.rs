@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use instant_acme::{BodyWrapper, BytesResponse, HttpClient, Problem};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -39,7 +39,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The longest time that a CA may want something to be left for; longer ones are not heard.
 const LONGEST_REST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The longest answer: more than any chain of certificates needs.
-const LONGEST: usize = 1 << 20;
+const LONGEST: usize = 256 << 10;
 /// Most other chains of a certificate that are looked at, and names of a CA in CAA records that are said.
 const MOST: usize = 8;
 
@@ -102,6 +102,11 @@ impl Client {
         self.heard().rest.take()
     }
 
+    /// Takes note of how long the CA wants to be left alone.
+    pub(crate) fn leave(&self, rest: Option<Duration>) {
+        self.heard().rest = rest;
+    }
+
     async fn answer(self, request: Request<BodyWrapper<Bytes>>) -> Result<Response<Full<Bytes>>, Boxed> {
         let (mut parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -125,25 +130,26 @@ impl Client {
             let response = sender.send_request(Request::from_parts(parts, Full::new(body))).await?;
             let (parts, body) = response.into_parts();
             let body = Limited::new(body, LONGEST).collect().await?.to_bytes();
-            Ok::<_, Boxed>((Response::from_parts(parts, Full::new(body.clone())), body))
+            Ok::<_, Boxed>(Response::from_parts(parts, body))
         };
         let (answered, _) = join(exchange, connection).await;
-        let (mut response, body) = answered?;
+        let mut response = answered?;
         if retry_after(response.headers()).is_none_or(|rest| rest > LONGEST_REST) {
             response.headers_mut().remove(header::RETRY_AFTER);
         }
         if [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
-            self.heard().rest = retry_after(response.headers());
+            self.leave(retry_after(response.headers()));
         }
-        if is_plain && let Some(identities) = identities(&body) {
+        make_sense(response.status(), response.body())?;
+        if is_plain && let Some(identities) = identities(response.body()) {
             self.heard().identities = identities;
         }
         if is_chain(response.headers())
-            && let Ok(pem) = String::from_utf8(body.to_vec())
+            && let Ok(pem) = String::from_utf8(response.body().to_vec())
         {
             self.heard().chain = Some(Chain { pem, others: alternates(response.headers()) });
         }
-        Ok(response)
+        Ok(response.map(Full::new))
     }
 }
 
@@ -181,6 +187,29 @@ fn alternates(headers: &HeaderMap) -> Vec<String> {
         parameters.split(';').any(is_alternate).then(|| target.to_owned())
     };
     links.flat_map(|links| links.split(',')).filter_map(link).take(MOST).collect()
+}
+
+/// Whether this may be an answer of a CA at all. What is an error and says nothing of itself is told by its status.
+fn make_sense(status: StatusCode, body: &[u8]) -> Result<(), Boxed> {
+    /// What instant-acme takes for an address without having looked.
+    #[derive(Deserialize)]
+    struct Directory {
+        #[serde(rename = "newNonce")]
+        new_nonce: Option<String>,
+    }
+    // Redirections are not followed: where the CA is, is said in the config.
+    let problem = || serde_json::from_slice::<Problem>(body).ok();
+    let is_problem = || problem().is_some_and(|problem| problem.r#type.is_some() || problem.detail.is_some());
+    if !status.is_success() && (status.is_redirection() || !is_problem()) {
+        return Err(format!("the CA answered {status}").into());
+    }
+    let directory: Option<Directory> = serde_json::from_slice(body).ok();
+    if let Some(url) = directory.and_then(|directory| directory.new_nonce)
+        && let Err(error) = Uri::from_str(&url)
+    {
+        return Err(format!("the CA's newNonce is no address: {error}").into());
+    }
+    Ok(())
 }
 
 /// Connects to the first of the addresses that answers: a machine may have addresses of a kind for which it has no way out.
@@ -237,6 +266,43 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_not_waited_for() {
+        // The system takes connections, and nobody says a word on them.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://127.0.0.1:{}/dir", listener.local_addr().unwrap().port());
+        let request = Request::builder().uri(url).body(BodyWrapper::default()).unwrap();
+        let begun = tokio::time::Instant::now();
+        let error = Client::new(None).await.unwrap().request(request).await.err().unwrap();
+        assert_eq!(error.to_string(), "no answer after 30s");
+        assert_eq!(begun.elapsed().as_secs(), PATIENCE.as_secs());
+    }
+
+    #[test]
+    fn what_no_ca_says_is_an_error_in_words() {
+        let said = |status: u16, body: &str| make_sense(StatusCode::from_u16(status).unwrap(), body.as_bytes());
+        let told = |status, body: &str| said(status, body).unwrap_err().to_string();
+        assert_eq!(told(502, "<h1>a proxy</h1>"), "the CA answered 502 Bad Gateway");
+        assert_eq!(told(503, ""), "the CA answered 503 Service Unavailable");
+        assert_eq!(told(500, "{}"), "the CA answered 500 Internal Server Error");
+        assert_eq!(told(302, r#"{"detail": "elsewhere"}"#), "the CA answered 302 Found");
+        for bad in ["", " ", "no address", "https://", "https://a b/", "\n"] {
+            let directory = serde_json::json!({ "newNonce": bad }).to_string();
+            let told = told(200, &directory);
+            assert!(told.starts_with("the CA's newNonce is no address"), "{bad:?}: {told}");
+        }
+        for (status, body) in [
+            (200, ""),
+            (200, "-----BEGIN CERTIFICATE-----"),
+            (200, r#"{"newNonce": "https://ca.test/nonce"}"#),
+            (200, r#"{"newNonce": 7}"#),
+            (400, r#"{"type": "urn:ietf:params:acme:error:badNonce", "detail": "again"}"#),
+            (500, r#"{"type": "urn:ietf:params:acme:error:serverInternal"}"#),
+        ] {
+            assert!(said(status, body).is_ok(), "{status} {body}");
+        }
+    }
 
     #[test]
     fn a_rest_is_told_in_seconds_or_by_a_date() {

@@ -23,6 +23,9 @@ const ASK: Duration = Duration::hours(6);
 /// The least and the longest time between two such questions.
 const ASK_LEAST: Duration = Duration::minutes(1);
 const ASK_MOST: Duration = Duration::days(1);
+/// How many orders in an hour are begun without a wait after ones that were broken off: a program that falls whenever it orders is
+/// not to order for ever.
+const AT_ONCE: usize = 2;
 
 /// What is known of the certificate for some names beside itself. It is kept on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +44,8 @@ pub(crate) struct Record {
     /// When certificates were issued in the last week.
     #[serde(with = "seconds")]
     issued: Vec<OffsetDateTime>,
+    /// Whether an order was begun of whose end nothing is known.
+    is_open: bool,
     /// Orders that failed since one succeeded.
     pub(crate) failures: u32,
     /// Why the last one failed.
@@ -136,8 +141,16 @@ impl Record {
 
     /// When the next one is ordered, as far as is known.
     pub(crate) fn order_at(&self, held: Option<Validity>, now: OffsetDateTime) -> OffsetDateTime {
+        if self.is_broken_off(now) {
+            return now;
+        }
         let free = self.free_at(now);
         held.map_or(free, |held| self.due(held).max(free))
+    }
+
+    /// Whether this program ended in an order, or could not write what became of it, and may go on with it at once.
+    fn is_broken_off(&self, now: OffsetDateTime) -> bool {
+        self.is_open && self.orders_in_hour(now) <= AT_ONCE
     }
 
     /// When a certificate is renewed: when the CA says, else after two thirds of its time; and always with more than a quarter of
@@ -177,16 +190,20 @@ impl Record {
         // Should this program end before the order does, and again, it waits as after failures.
         let broken_off = (self.orders.len() as u32).saturating_sub(1);
         self.not_before = Some(now + wait(self.rounds().max(broken_off), 0.5));
+        self.is_open = true;
     }
 
-    /// The CA has issued a certificate, whatever becomes of it here.
-    pub(crate) fn issued(&mut self, now: OffsetDateTime) {
-        self.issued = within(&self.issued, Duration::WEEK, now).chain([now]).collect();
+    /// The CA has issued a certificate, whatever becomes of it here, by an order that was made `at` that moment: one that is fetched
+    /// again is none more.
+    pub(crate) fn issued(&mut self, at: OffsetDateTime, now: OffsetDateTime) {
+        let others = within(&self.issued, Duration::WEEK, now).filter(|other| *other != at);
+        self.issued = others.chain([at]).collect();
     }
 
     /// There is a new certificate, of which the CA has said nothing yet.
     pub(crate) fn succeeded(&mut self) {
         self.from.clone_from(&self.directory);
+        self.is_open = false;
         (self.failures, self.error, self.not_before, self.advice) = (0, None, None, None);
         self.rests.clear();
     }
@@ -199,7 +216,7 @@ impl Record {
             self.rests.retain(|known, _| self.directories.contains(known));
             self.rests.insert(directory, (now + rest.min(LONGEST_REST)).unix_timestamp());
         }
-        self.failures = self.failures.saturating_add(1);
+        (self.is_open, self.failures) = (false, self.failures.saturating_add(1));
         let error = error.chars().take(LONGEST_ERROR).collect();
         (self.error, self.not_before) = (Some(error), Some(now + wait));
     }

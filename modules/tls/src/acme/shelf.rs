@@ -4,6 +4,7 @@
 //!   accounts/acme-v02.api.letsencrypt.org_directory.json    the account at a CA, with its key
 //!   certificates/_.example.org.pem                          key and chain of example.org and *.example.org
 //!   certificates/_.example.org.json                         when it was ordered, what went wrong
+//!   certificates/_.example.org.order                        the order that is under way, with the key of its certificate
 //! ```
 //! Key and chain are in one file, so that they cannot belong to different orders.
 use std::{
@@ -61,6 +62,20 @@ struct Account<C> {
 #[derive(Deserialize)]
 struct Identified {
     id: String,
+}
+
+/// An order that is under way. The key is kept before anything is signed: what the CA issues is not lost with this process.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    /// The directory of the CA that it is at.
+    pub(crate) directory: String,
+    pub(crate) names: Vec<String>,
+    /// Its own address; none before the CA has said it.
+    pub(crate) url: Option<String>,
+    /// The key of its certificate, in PEM.
+    pub(crate) key: String,
+    /// When it was begun, in seconds since 1970.
+    pub(crate) at: i64,
 }
 
 /// What lies there.
@@ -156,6 +171,11 @@ impl Shelf {
     /// The file of the certificate for these names.
     fn pem_path(&self, names: &[String]) -> PathBuf {
         self.certificates.join(format!("{}.pem", file_name(names)))
+    }
+
+    /// The file of the order that is under way for these names.
+    fn order_path(&self, names: &[String]) -> PathBuf {
+        self.pem_path(names).with_extension("order")
     }
 
     /// The [`AccountCredentials`] at a CA, which is known by its directory, to be read as often as they are needed.
@@ -296,18 +316,47 @@ impl Shelf {
         beside(move || store::write_private(&path, &text)).await
     }
 
+    /// The order that is under way for these names; none if what was written there cannot be read.
+    pub(crate) async fn begun(&self, names: &[String]) -> Option<Begun> {
+        let path = self.order_path(names);
+        let read = beside(move || read_json(&path)).await;
+        read.unwrap_or_else(|error| {
+            tracing::warn!("an order is begun anew: {error}");
+            None
+        })
+    }
+
+    /// Keeps an order that is under way.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) async fn keep_begun(&self, begun: &Begun) -> Result<(), Error> {
+        let path = self.order_path(&begun.names);
+        let text = json(&path, begun)?;
+        beside(move || store::write_private(&path, &text)).await
+    }
+
+    /// Forgets the order for these names, if there is one.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub(crate) async fn forget_begun(&self, names: &[String]) -> Result<(), Error> {
+        let path = self.order_path(names);
+        beside(move || match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Write { path, source }),
+            Ok(()) | Err(_) => Ok(()),
+        })
+        .await
+    }
+
     /// Keeps a certificate, with its key.
     ///
     /// # Errors
-    /// It is not one for these names, or cannot be written.
-    pub(crate) async fn keep(&self, names: &[String], pem: String) -> Result<(), Error> {
+    /// It is not one for these names, or it is over, or it cannot be written.
+    pub(crate) async fn keep(&self, names: &[String], pem: String, now: OffsetDateTime) -> Result<(), Error> {
         let (path, names) = (self.pem_path(names), names.to_vec());
         beside(move || {
-            let pair = Pair::parse(pem.as_bytes(), &path)?;
-            if let Some(missing) = names.iter().find(|name| !pair.has(name)) {
-                let reason = format!("does not name {missing}, for which it was ordered");
-                return Err(Error::Certificate { path, reason });
-            }
+            usable(&pem, &names, now)?;
             store::write_private(&path, pem.as_bytes())
         })
         .await
@@ -369,6 +418,20 @@ pub(crate) async fn external_account(customer: config::ExternalAccount) -> Resul
     .await
 }
 
+/// Whether what a CA issued for these names can serve: what serves now is not given up for anything less.
+fn usable(pem: &str, names: &[String], now: OffsetDateTime) -> Result<(), Error> {
+    let bad = |reason| Error::Issued { reason };
+    // It is in no file yet.
+    let pair = Pair::parse(pem.as_bytes(), Path::new("it")).map_err(|error| bad(error.to_string()))?;
+    if let Some(missing) = names.iter().find(|name| !pair.has(name)) {
+        return Err(bad(format!("it does not name {missing}, for which it was ordered")));
+    }
+    if pair.validity().is_over(now) {
+        return Err(bad(format!("it expired on {}", pair.validity().until.date())));
+    }
+    Ok(())
+}
+
 /// What the files of the certificate for these names are called: a wildcard is a character that shells like too much.
 fn file_name(names: &[String]) -> String {
     let name = names.iter().min().map(String::as_str).unwrap_or_default();
@@ -391,4 +454,35 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, Err
 fn json(path: &Path, content: &impl Serialize) -> Result<Vec<u8>, Error> {
     let text = serde_json::to_vec_pretty(&Versioned { version: VERSION, content });
     text.map_err(|error| Error::Note { path: path.to_owned(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_issued_for_others_or_is_over_takes_the_place_of_nothing() {
+        let (key, now) = (KeyPair::generate().unwrap(), OffsetDateTime::now_utc());
+        let issued = |name: &str, days: i64, key: &KeyPair| {
+            let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+            params.not_before = now - Duration::days(90);
+            params.not_after = now + Duration::days(days);
+            params.self_signed(key).unwrap().pem()
+        };
+        let names = ["kube.test".to_owned()];
+        let said =
+            |chain: String| usable(&(key.serialize_pem() + &chain), &names, now).map_err(|error| error.to_string());
+        let told = |chain| said(chain).unwrap_err();
+        assert_eq!(said(issued("kube.test", 1, &key)), Ok(()));
+        let over = told(issued("kube.test", -1, &key));
+        assert!(over.starts_with("what the CA issued cannot be used: it expired on"), "{over}");
+        let other = told(issued("other.test", 1, &key));
+        assert!(other.contains("it does not name kube.test, for which it was ordered"), "{other}");
+        let stranger = told(issued("kube.test", 1, &KeyPair::generate().unwrap()));
+        assert!(stranger.contains("the key in it is not the key of the first certificate"), "{stranger}");
+        assert!(told("junk".to_owned()).contains("it holds no certificate"));
+    }
 }

@@ -55,7 +55,7 @@ impl Year {
                         self.record.failed("away".to_owned(), None, now, lot);
                         self.failed.push(now);
                     } else {
-                        self.record.issued(now);
+                        self.record.issued(now, now);
                         self.record.succeeded();
                         self.held = Some(made(now, self.days));
                         self.issued.push(now);
@@ -92,7 +92,7 @@ fn the_first_certificate_is_ordered_at_once_and_the_next_after_two_thirds() {
     let mut record = Record::default();
     assert_eq!(record.step(None, at(0)), Step::Order);
     record.begun(at(0));
-    record.issued(at(0));
+    record.issued(at(0), at(0));
     record.succeeded();
     let held = made(at(0), 90);
     assert_eq!(record.step(Some(held), at(0)), Step::Ask);
@@ -143,19 +143,35 @@ fn waits_grow_after_failures_and_what_a_ca_asks_for_is_heeded() {
 }
 
 #[test]
-fn orders_that_are_broken_off_are_begun_again_later_and_later() {
+fn orders_that_are_broken_off_are_gone_on_with_at_once_and_then_later_and_later() {
     let mut record = Record::default();
-    for minutes in [5, 10, 20] {
+    let held = made(at(-24), 90);
+    for _ in 0..2 {
+        record.begun(at(0));
+        assert_eq!((record.step(None, at(0)), record.step(Some(held), at(0))), (Step::Order, Step::Order));
+    }
+    for minutes in [20, 40] {
         record.begun(at(0));
         assert_eq!(record.step(None, at(0)), Step::Rest(at(0) + Duration::minutes(minutes)));
     }
+    record.failed("no".to_owned(), None, at(10), 0.5);
+    assert_eq!(record.step(None, at(10)), Step::Rest(at(10) + Duration::minutes(5)));
+}
+
+#[test]
+fn a_certificate_that_is_fetched_again_is_none_more() {
+    let mut record = Record::default();
+    for hour in 0..10 {
+        record.issued(at(0), at(hour));
+    }
+    assert_eq!(record.issued_in_week(at(10)), 1);
 }
 
 #[test]
 fn what_one_ca_said_does_not_count_at_another_and_its_certificate_does_not_either() {
     let mut record = Record::default().at(&directories(&["staging"]));
     record.begun(at(0));
-    record.issued(at(0));
+    record.issued(at(0), at(0));
     record.succeeded();
     record.failed("too many".to_owned(), Some(Duration::days(3)), at(1), 0.5);
     assert!(record.is_home());
@@ -230,7 +246,7 @@ fn orders_that_failed_are_no_certificates() {
         record.failed("no".to_owned(), None, at(hour), 0.5);
     }
     record.begun(at(17));
-    record.issued(at(17));
+    record.issued(at(17), at(17));
     record.succeeded();
     assert_eq!(record.step(None, at(18)), Step::Order);
     assert_eq!((record.orders_in_hour(at(17)), record.orders_in_hour(at(19))), (1, 0));
