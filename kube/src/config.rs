@@ -353,6 +353,7 @@ impl Checks<'_> {
         }
         self.updates(&config.dns);
         self.secondaries(config);
+        self.remotes(&config.dns);
         for (name, key) in &config.dns.keys {
             if let Err(error) = fs::File::open(&key.secret_file) {
                 let option = format!("dns.keys.{}.secret_file", String::from(name.clone()));
@@ -393,6 +394,23 @@ impl Checks<'_> {
             }
             if config.dns.secondary[..number].iter().any(|other| other.zone == secondary.zone) {
                 self.wrong("dns.secondary", format!("{zone:?} is there twice: name all `primaries` in one"));
+            }
+        }
+    }
+
+    /// Other name servers are written to with keys that there are, and each zone at one of them.
+    fn remotes(&mut self, dns: &dns::Config) {
+        for (number, remote) in dns.remote.iter().enumerate() {
+            let server = String::from(remote.server);
+            if !dns.keys.contains_key(&remote.key) {
+                let key = String::from(remote.key.clone());
+                self.wrong("dns.remote", format!("{server} is to be written to with {key:?}, none of the [dns.keys]"));
+            }
+            if let Some(zone) = &remote.zone
+                && dns.remote[..number].iter().any(|other| other.zone.as_ref() == Some(zone))
+            {
+                let zone = String::from(zone.clone());
+                self.wrong("dns.remote", format!("{zone:?} is there twice: name the server that takes updates of it"));
             }
         }
     }

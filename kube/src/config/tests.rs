@@ -241,6 +241,27 @@ fn a_zone_of_another_name_server_comes_from_somewhere_with_a_key_that_there_is()
 }
 
 #[test]
+fn another_name_server_is_written_to_with_a_key_that_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "c2VjcmV0").unwrap();
+    let text = "[dns]\npropagation = \"10m\"\n[[dns.remote]]\nserver = \"192.0.2.53\"\nkey = \"Acme.\"\nzone = \"Example.NET\"\n\
+                [[dns.remote]]\nserver = \"[2001:db8::7]:5353\"\nkey = \"acme\"\n[dns.keys.acme]\nsecret_file = \"secret\"\n";
+    let (config, _) = read(text, folder.path(), &environment()).unwrap();
+    let [first, second] = &*config.dns.remote else { panic!("{:?}", config.dns.remote) };
+    assert_eq!(first.server.0, "192.0.2.53:53".parse().unwrap());
+    assert_eq!(first.zone.as_ref().unwrap().to_string(), "example.net.");
+    assert!(second.zone.is_none() && config.dns.propagation.as_secs() == 600);
+    let wrong = "[[dns.remote]]\nserver = \"192.0.2.53\"\nkey = \"none\"\nzone = \"example.net\"\n\
+                 [[dns.remote]]\nserver = \"192.0.2.54\"\nkey = \"none\"\nzone = \"example.net\"\n";
+    let problems = problems(wrong);
+    assert!(
+        problems[0].contains(":1: dns.remote: 192.0.2.53:53 is to be written to with \"none\", none of the [dns.keys]"),
+        "{problems:?}"
+    );
+    assert!(problems.iter().any(|problem| problem.contains("\"example.net\" is there twice")), "{problems:?}");
+}
+
+#[test]
 fn secondaries_are_addresses_prefixes_and_keys_that_there_are() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("secret"), "c2VjcmV0").unwrap();

@@ -2,7 +2,6 @@
 use std::{sync::OnceLock, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
-use tokio::task::spawn_blocking;
 
 /// How long others may keep such a record.
 const TTL: Duration = Duration::from_secs(60);
@@ -20,18 +19,19 @@ impl Records {
 }
 
 impl tls::Txt for Records {
-    fn has(&self, name: &str) -> bool {
-        self.0.get().zip(name.parse().ok()).is_some_and(|(dns, name)| dns.has(&name))
+    fn has<'a>(&'a self, name: &'a str) -> BoxFuture<'a, bool> {
+        async move {
+            let Some((dns, name)) = self.0.get().zip(name.parse().ok()) else { return false };
+            dns.can_say(&name).await
+        }
+        .boxed()
     }
 
     fn publish<'a>(&'a self, name: &'a str, texts: &'a [String]) -> BoxFuture<'a, Result<bool, String>> {
         async move {
-            let Some(dns) = self.0.get().cloned() else { return Ok(false) };
+            let Some(dns) = self.0.get() else { return Ok(false) };
             let name: dns::Name = name.parse().map_err(|error: dns::NotAName| error.to_string())?;
-            let texts = texts.to_vec();
-            // The change is written to disk, and the zone is signed with it.
-            let published = spawn_blocking(move || dns.publish_txt(&name, &texts, TTL)).await;
-            published.map_err(|fell| fell.to_string())?.map_err(|error| error.to_string())
+            dns.say_txt(&name, texts, TTL).await.map_err(|error| error.to_string())
         }
         .boxed()
     }
@@ -41,7 +41,7 @@ impl tls::Txt for Records {
             let Some(dns) = self.0.get().cloned() else { return Ok(()) };
             let domain: dns::Name = domain.parse().map_err(|error: dns::NotAName| error.to_string())?;
             let issuers = issuers.to_vec();
-            let permitted = spawn_blocking(move || dns.permit(&domain, &issuers, TTL)).await;
+            let permitted = tokio::task::spawn_blocking(move || dns.permit(&domain, &issuers, TTL)).await;
             permitted.map_err(|fell| fell.to_string())?.map_err(|error| error.to_string())
         }
         .boxed()

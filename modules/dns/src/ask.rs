@@ -53,19 +53,60 @@ pub(crate) async fn ask_signed(server: SocketAddr, question: &Question, over: Ov
     ask_with(server, question, over, Some(key)).await
 }
 
-async fn ask_with(server: SocketAddr, question: &Question, over: Over, key: Option<&Key>) -> io::Result<Response> {
+/// Asks in datagrams, and over a connection if that does not get the whole answer: datagrams may not pass where connections do.
+///
+/// # Errors
+/// The server does not answer in time, or what it answers cannot be read or believed: then the error is an [`Untrusted`].
+pub(crate) async fn ask_either(server: SocketAddr, question: &Question, key: Option<&Key>) -> io::Result<Response> {
+    match ask_with(server, question, Over::Udp, key).await {
+        Ok(response) if !response.is_truncated => Ok(response),
+        _ => ask_with(server, question, Over::Tcp, key).await,
+    }
+}
+
+/// Sends a message over a connection of its own, signed with a key if there is one; the message that answers it, of which the
+/// signature is good.
+///
+/// # Errors
+/// The server does not answer in time, or what it answers cannot be believed: then the error is an [`Untrusted`].
+pub(crate) async fn send(server: SocketAddr, message: Vec<u8>, key: Option<&Key>) -> io::Result<Vec<u8>> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(server).await?;
+        let (message, mut asker) = signed(message, key);
+        let length = u16::try_from(message.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        stream.write_all(&[&length.to_be_bytes()[..], &message].concat()).await?;
+        let mut answer = vec![0; stream.read_u16().await?.into()];
+        stream.read_exact(&mut answer).await?;
+        checked(asker.as_mut(), &answer).map_err(io::Error::other)?;
+        Ok(answer)
+    };
+    timeout(PATIENCE, exchange).await?
+}
+
+/// A number that nobody can guess, for a message.
+///
+/// # Errors
+/// The system has no randomness.
+pub(crate) fn id() -> io::Result<u16> {
     let mut id = [0; 2];
     getrandom(&mut id, GetRandomFlags::empty())?;
-    let id = u16::from_be_bytes(id);
+    Ok(u16::from_be_bytes(id))
+}
+
+async fn ask_with(server: SocketAddr, question: &Question, over: Over, key: Option<&Key>) -> io::Result<Response> {
+    let id = id()?;
     match over {
         Over::Udp => by_datagram(server, question, id, key).await,
-        Over::Tcp => timeout(PATIENCE, by_stream(server, question, id, key)).await?,
+        Over::Tcp => {
+            let answer = send(server, question.write(id), key).await?;
+            let wrong = || io::Error::new(io::ErrorKind::InvalidData, "not an answer to the question");
+            question.read(id, &answer).ok_or_else(wrong)
+        }
     }
 }
 
 /// The message, and what looks at its answer.
-fn signed<'k>(question: &Question, id: u16, key: Option<&'k Key>) -> (Vec<u8>, Option<Asker<'k>>) {
-    let mut message = question.write(id);
+fn signed(mut message: Vec<u8>, key: Option<&Key>) -> (Vec<u8>, Option<Asker<'_>>) {
     let asker = key.map(|key| Asker::sign(key, &mut message, now()));
     (message, asker)
 }
@@ -83,7 +124,7 @@ async fn by_datagram(server: SocketAddr, question: &Question, id: u16, key: Opti
     };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
-    let ((message, mut asker), mut answer) = (signed(question, id, key), vec![0; LONGEST]);
+    let ((message, mut asker), mut answer) = (signed(question.write(id), key), vec![0; LONGEST]);
     let mut untrusted = None;
     for patience in TRIES {
         socket.send(&message).await?;
@@ -103,17 +144,4 @@ async fn by_datagram(server: SocketAddr, question: &Question, id: u16, key: Opti
         }
     }
     Err(untrusted.map_or_else(|| io::ErrorKind::TimedOut.into(), io::Error::other))
-}
-
-async fn by_stream(server: SocketAddr, question: &Question, id: u16, key: Option<&Key>) -> io::Result<Response> {
-    let mut stream = TcpStream::connect(server).await?;
-    let (message, mut asker) = signed(question, id, key);
-    let length = u16::try_from(message.len()).expect("a name and little more");
-    stream.write_all(&[&length.to_be_bytes()[..], &message].concat()).await?;
-    let mut answer = vec![0; stream.read_u16().await?.into()];
-    stream.read_exact(&mut answer).await?;
-    checked(asker.as_mut(), &answer).map_err(io::Error::other)?;
-    question
-        .read(id, &answer)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an answer to the question"))
 }

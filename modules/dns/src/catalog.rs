@@ -3,6 +3,7 @@ mod snapshot;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -23,6 +24,7 @@ use crate::{
     name::Name,
     overlay::{Left, Overlay},
     parent::Unclear,
+    resolve::address,
     rtype::Rtype,
     secondary::replica::Replica,
     serve::Shared,
@@ -32,6 +34,7 @@ use crate::{
     transfer::Transfer,
     update::{Asker, Declined, Update},
     written::Wanted,
+    zone::Place,
 };
 
 /// The zones as they were written, and what makes them those that are asked. One change is one new snapshot.
@@ -55,6 +58,16 @@ struct Kept {
     published: BTreeMap<(Name, Rtype), Set>,
     contents: Vec<Content>,
     histories: BTreeMap<Name, History>,
+}
+
+/// A zone that is written here, for one of its names.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) zone: Name,
+    /// Its primary server, as its SOA record has it.
+    pub(crate) primary: Option<Name>,
+    /// What the name is an alias of, if it is one.
+    pub(crate) alias: Option<Name>,
 }
 
 /// Zones of other name servers, by their names.
@@ -227,7 +240,7 @@ impl Catalog {
     /// # Errors
     /// The serial numbers cannot be kept; what was served is served still.
     pub(crate) fn publish(&self, owner: Name, rtype: Rtype, set: Set) -> Result<bool, Error> {
-        let is_served = self.has(&owner);
+        let is_served = self.home(&owner).is_some();
         if is_served {
             self.change(|kept| {
                 if set.data.is_empty() {
@@ -240,12 +253,54 @@ impl Catalog {
         Ok(is_served)
     }
 
-    /// Whether a zone that is written here has the name: what others have signed has no room for more.
-    pub(crate) fn has(&self, name: &Name) -> bool {
+    /// The zone that is written here and has the name, if that is not left to others by a delegation or a DNAME; what others have
+    /// signed has no room for more.
+    pub(crate) fn home(&self, name: &Name) -> Option<Home> {
+        let zones = self.shared.zones.load();
+        let nearest = zones.find(name.wire()).and_then(|number| zones.get(number))?;
+        let (closest, node) = nearest.closest(name.wire());
+        if node.place != Place::Inside || closest != name.wire() && node.get(Rtype::DNAME).is_some() {
+            return None;
+        }
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_written = kept.wanted.written.iter().any(|written| *written.content.apex() == nearest.apex);
+        let content = kept.content(&nearest.apex).filter(|_| is_written)?;
+        let named = |owner: &Name, rtype| Name::read(content.set(owner, rtype)?.data.first()?);
+        let (primary, alias) = (named(&nearest.apex, Rtype::SOA), named(name, Rtype::CNAME));
+        Some(Home { zone: nearest.apex.clone(), primary, alias })
+    }
+
+    /// The name servers that a zone lists; none if it is not served.
+    pub(crate) fn servers(&self, zone: &Name) -> Vec<Name> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = kept.content(zone).and_then(|content| content.set(zone, Rtype::NS));
+        set.into_iter().flat_map(|set| &set.data).filter_map(|data| Name::read(data)).collect()
+    }
+
+    /// The addresses of a name, as the nearest zone that is served has them, in its wildcard perhaps; none if no zone has the name.
+    pub(crate) fn addresses(&self, name: &Name) -> Option<Vec<IpAddr>> {
+        let zones = self.shared.zones.load();
+        let nearest = zones.find(name.wire()).and_then(|number| zones.get(number))?;
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = kept.content(&nearest.apex)?;
+        let wildcard = name.above().and_then(|above| above.below(b"*"));
+        let owner = if content.of(name).next().is_some() { name.clone() } else { wildcard? };
+        let data = content.of(&owner).flat_map(|(rtype, set)| set.data.iter().map(move |data| (rtype, data)));
+        Some(data.filter_map(|(rtype, data)| address(rtype, data)).collect())
+    }
+
+    /// Whether a zone that is served has TXT records of a name with all of these data.
+    pub(crate) fn says(&self, name: &Name, wanted: &[Box<[u8]>]) -> bool {
         let zones = self.shared.zones.load();
         let nearest = zones.find(name.wire()).and_then(|number| zones.get(number));
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        nearest.is_some_and(|zone| kept.wanted.written.iter().any(|written| *written.content.apex() == zone.apex))
+        let set = nearest.and_then(|zone| kept.content(&zone.apex)?.set(name, Rtype::TXT));
+        set.is_some_and(|set| wanted.iter().all(|data| set.data.contains(data)))
+    }
+
+    /// The addresses at which this server is reached, as far as it knows.
+    pub(crate) fn here(&self) -> Vec<IpAddr> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).wanted.here.clone()
     }
 
     /// A zone as a zone file, with what signing adds to it or without; none if it is not served.

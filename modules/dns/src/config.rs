@@ -3,6 +3,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,11 @@ pub struct Config {
     pub keys: BTreeMap<Name, Key>,
     /// Who may update which names.
     pub updates: Vec<Update>,
+    /// Name servers of others that take updates from here.
+    pub remote: Vec<Remote>,
+    /// How long the name servers of a zone may take to say what proves a name to an authority.
+    #[serde(with = "humantime_serde")]
+    pub propagation: Duration,
     /// Whether zones are signed.
     pub dnssec: bool,
     /// Who is asked for other zones, such as the parents of the signed ones; empty: those of the system.
@@ -107,6 +113,8 @@ impl Default for Config {
             notify: Vec::new(),
             keys: BTreeMap::new(),
             updates: Vec::new(),
+            remote: Vec::new(),
+            propagation: Duration::from_secs(120),
             dnssec: false,
             resolvers: Vec::new(),
             stun: Vec::new(),
@@ -142,6 +150,19 @@ pub struct Secondary {
     /// The key that both sides sign with; without one a primary is known by its address alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Name>,
+}
+
+/// A name server that takes updates of TXT records from here, for what proves names to certificate authorities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remote {
+    /// Where it is, over TCP.
+    pub server: Address,
+    /// The key that both sides sign with.
+    pub key: Name,
+    /// The zone that it is asked to change; none: that which it has for a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Name>,
 }
 
 /// A record of the KUBE's own zone, as a person writes it.

@@ -108,6 +108,14 @@ pub enum Error {
         /// The name of the key.
         key: crate::Name,
     },
+    /// Updates are to be signed with a key that there is not.
+    #[error("dns.remote: {server} is to be written to with the key {key}, which is none of the [dns.keys]")]
+    NoRemoteKey {
+        /// The server.
+        server: SocketAddr,
+        /// The name of the key.
+        key: crate::Name,
+    },
     /// The keys of a zone cannot be read or written.
     #[error(transparent)]
     Keys(#[from] crate::dnssec::keys::Error),

@@ -9,6 +9,7 @@ use crate::{
     checking,
     content::{Content, Set},
     name::Name,
+    proving::{Prover, Unsaid},
     rtype::Rtype,
     secondary::{Mirrored, Secondaries},
     signing::Delegation,
@@ -31,7 +32,7 @@ pub struct Updated {
 
 /// The way to the zones. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle(pub(crate) Arc<Catalog>, pub(crate) Arc<Secondaries>);
+pub struct Handle(pub(crate) Arc<Catalog>, pub(crate) Arc<Secondaries>, pub(crate) Arc<Prover>);
 
 impl Handle {
     /// Says these texts of a name, in TXT records that replace any others it has; none takes them away. They are served when
@@ -41,8 +42,7 @@ impl Handle {
     /// The change cannot be kept.
     pub fn publish_txt(&self, name: &Name, texts: &[String], ttl: Duration) -> Result<bool, Error> {
         let data = texts.iter().map(|text| strings(text.as_bytes())).collect();
-        let ttl = ttl.as_secs().min(u32::MAX.into()) as u32;
-        self.0.publish(name.clone(), Rtype::TXT, Set { ttl, data })
+        self.0.publish(name.clone(), Rtype::TXT, Set { ttl: seconds(ttl), data })
     }
 
     /// Says of the KUBE's own domain which authorities may make certificates for it and for names below it, in CAA records
@@ -54,13 +54,23 @@ impl Handle {
     pub fn permit(&self, domain: &Name, issuers: &[String], ttl: Duration) -> Result<(), Error> {
         const ISSUE: &[u8] = b"\x00\x05issue";
         let data = issuers.iter().map(|issuer| [ISSUE, issuer.as_bytes()].concat().into()).collect();
-        let ttl = ttl.as_secs().min(u32::MAX.into()) as u32;
-        self.0.publish(domain.clone(), Rtype::CAA, Set { ttl, data }).map(|_| ())
+        self.0.publish(domain.clone(), Rtype::CAA, Set { ttl: seconds(ttl), data }).map(|_| ())
     }
 
-    /// Whether a zone here has a name of which records can be [published](Self::publish_txt).
-    pub fn has(&self, name: &Name) -> bool {
-        self.0.has(name)
+    /// Whether TXT records of a name can be [said](Self::say_txt): in a zone here, at another name server that takes updates, or
+    /// where CNAME records lead from there. What others have to be asked for takes a few seconds at most, and counts for minutes.
+    pub async fn can_say(&self, name: &Name) -> bool {
+        self.2.can(name).await
+    }
+
+    /// Says these texts of a name wherever its zone is, in TXT records that replace any others; none takes them away. When this
+    /// returns, every name server of the zone that answers says them. Returns whether they [can be said](Self::can_say).
+    ///
+    /// # Errors
+    /// They are not said, or a name server does not have them in time.
+    pub async fn say_txt(&self, name: &Name, texts: &[String], ttl: Duration) -> Result<bool, Unsaid> {
+        let data = texts.iter().map(|text| strings(text.as_bytes())).collect();
+        self.2.say(name, seconds(ttl), data).await
     }
 
     /// What the parents of the signed zones are to be told.
@@ -116,6 +126,10 @@ impl Handle {
     pub fn zones(&self) -> Vec<Content> {
         self.0.contents()
     }
+}
+
+fn seconds(ttl: Duration) -> u32 {
+    ttl.as_secs().min(u32::MAX.into()) as u32
 }
 
 /// A text as the character strings of a TXT record, of at most 255 octets each:

@@ -10,6 +10,7 @@
 //! - An answer over UDP has at most 1232 octets, and what does not fit says so.
 //! - The serial number of a zone grows with every change of it, over restarts and restores too.
 //! - What an update was told is done is on disk, and stays until another update or a person changes it.
+//! - What proves a name to an authority is said by every name server of its zone that answers, when whoever wants it is told so.
 //! - Whoever forges addresses gets fewer octets out of it than it puts in.
 //!
 //! # How it works
@@ -17,18 +18,19 @@
 //!   config, zone files, Handle --> catalog --> Zones, immutable, swapped whole
 //!     updates --> queue --> update --^            |
 //!      primaries --> secondary ------^            |
+//!  texts --> proving: published here, or sent as an update; then every server of the zone is asked for them
 //!   a thread a processor: datagram --> query --> answer --> limit --> datagram
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
 //! `query`, `answer`, `reply`, `response`, `parent`, `check`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`,
-//! `grant`, `update`, `overlay`, `stun`, `presigned` and most of `secondary` are pure.
+//! `grant`, `update`, `overlay`, `stun`, `presigned`, most of `secondary` and some of `proving` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
 //!
 //! # What it deliberately does not do
 //! It resolves nothing for others, and forwards nothing; by way of resolvers it finds the parents of its signed zones, to ask them for DS
-//! records. It keeps no cache of answers: they are copied together from what was
+//! records, and where aliases lead that prove names to authorities. It keeps no cache of answers: they are copied together from what was
 //! encoded when a zone was read, faster than the system takes to send them.
 mod address;
 mod answer;
@@ -66,6 +68,7 @@ mod own;
 mod parent;
 mod ports;
 mod presigned;
+mod proving;
 mod query;
 mod queue;
 mod reply;
@@ -112,7 +115,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub use address::Address;
 pub use check::{Finding, Verdict};
-pub use config::{Config, Entry, Key, Own, SERVERS, Secondary as Followed, Server, well_known};
+pub use config::{Config, Entry, Key, Own, Remote, SERVERS, Secondary as Followed, Server, well_known};
 pub use content::{Content, Record, Set, Unfit};
 pub use dnssec::{
     key::Ds,
@@ -125,6 +128,7 @@ pub use holder::Holder;
 pub use name::{Name, NotAName};
 pub use ports::{Https, Offer, Ports};
 pub use presigned::Unservable;
+pub use proving::Unsaid;
 pub use rtype::Rtype;
 pub use secondary::Mirrored;
 pub use signing::{Delegation, NotRolled};
@@ -140,6 +144,7 @@ use dnssec::keys;
 use interfaces::Addresses;
 use listen::Listener;
 use outside::Outside;
+use proving::{Prover, Rules};
 use secondary::{Secondaries, heard};
 use serve::Shared;
 use signing::Signatures;
@@ -157,6 +162,7 @@ pub struct Dns {
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     secondaries: Arc<Secondaries>,
+    prover: Arc<Prover>,
     troubles: Troubles,
     listeners: watch::Sender<Listening>,
     /// What zones and listeners were made from.
@@ -203,6 +209,7 @@ impl Dns {
         let seen = Seen::of(config, interfaces::addresses()?, &outside, &*ports.https);
         let (wanted, keys) = (written::read(&seen)?, secrets::read(config)?);
         let followed = secondary::followed(config, &keys)?;
+        let proving = Rules::of(config, &keys)?;
         let listeners = Listening::default().next(&seen, threads)?;
         let mut secret = [0; 16];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
@@ -212,6 +219,7 @@ impl Dns {
             changed: Notify::new(),
             identity: ArcSwap::from_pointee(identity(config, keys, followed.clone(), Cookies::new(secret))),
             resolvers: ArcSwap::from_pointee(config.resolvers.clone()),
+            proving: ArcSwap::from_pointee(proving),
             metrics: metrics::Metrics::register(registry)?,
             updates: queue::Queue::new(),
             notices,
@@ -222,9 +230,11 @@ impl Dns {
         let catalog = Arc::new(Catalog::new(Arc::clone(&shared), kept, wanted)?);
         let secondaries = Secondaries::new(Arc::clone(&shared), Arc::clone(&catalog), config, noticed);
         secondaries.follow(secondaries.prepare(followed))?;
+        let prover = Arc::new(Prover::new(Arc::clone(&shared), Arc::clone(&catalog)));
         Ok(Self {
             shared,
             catalog,
+            prover,
             secondaries: Arc::new(secondaries),
             troubles: Troubles::default(),
             listeners: watch::Sender::new(listeners),
@@ -238,7 +248,7 @@ impl Dns {
 
     /// The way to publish records.
     pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.catalog), Arc::clone(&self.secondaries))
+        Handle(Arc::clone(&self.catalog), Arc::clone(&self.secondaries), Arc::clone(&self.prover))
     }
 
     /// The endpoint for queries over HTTPS, `/dns-query`.
@@ -278,12 +288,14 @@ impl Module for Dns {
         let now = Seen::of(new, interfaces::addresses()?, &self.outside, &*self.https);
         let (wanted, keys) = (written::read(&now)?, secrets::read(new)?);
         let followed = secondary::followed(new, &keys)?;
+        let proving = Rules::of(new, &keys)?;
         let prepared = self.secondaries.prepare(followed.clone());
         let listeners = self.listeners.borrow().next(&now, self.threads)?;
         Ok(Commit::new(move || {
             let cookies = self.shared.identity.load().cookies.clone();
             self.shared.identity.store(Arc::new(identity(&now.config, keys, followed, cookies)));
             self.shared.resolvers.store(Arc::new(now.config.resolvers.clone()));
+            self.shared.proving.store(Arc::new(proving));
             let mut seen = self.seen();
             *seen = now;
             self.listen(listeners);

@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     pub(crate) parents: IntCounterVec,
     /// Requests to update names, by what came of them.
     pub(crate) updates: IntCounterVec,
+    /// Updates that other name servers were sent, by what came of them.
+    pub(crate) updates_sent: IntCounterVec,
     /// RRsets that stand in place of what config and zone files say.
     pub(crate) updated: IntGauge,
     /// Rounds of questions which address others see, by what came of them.
@@ -143,6 +145,11 @@ impl Metrics {
             updates: vec(
                 "kube_dns_updates_total",
                 "Requests to update names (RFC 2136), by what came of them.",
+                &["result"],
+            )?,
+            updates_sent: vec(
+                "kube_dns_updates_sent_total",
+                "Updates that other name servers were sent, by what came of them.",
                 &["result"],
             )?,
             updated,

@@ -14,6 +14,7 @@ use crate::{
     address::Address,
     answer::{Answered, Identity},
     metrics::Metrics,
+    proving::Rules,
     queue::Queue,
     secondary::heard::Notice,
     tcp::Connections,
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) identity: ArcSwap<Identity>,
     /// Who is asked for other zones; empty: those of the system.
     pub(crate) resolvers: ArcSwap<Vec<Address>>,
+    /// Where, and how, what proves names to authorities is said.
+    pub(crate) proving: ArcSwap<Rules>,
     pub(crate) metrics: Metrics,
     /// Requests to update names.
     pub(crate) updates: Queue,

@@ -2,6 +2,8 @@
 //! [RFC 2136](https://www.rfc-editor.org/rfc/rfc2136).
 //!
 //! Records of the zone itself (SOA, NS at the apex) and of DNSSEC are never updated, whoever asks.
+pub(crate) mod request;
+
 use std::collections::BTreeMap;
 
 use domain::{

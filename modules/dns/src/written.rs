@@ -45,6 +45,8 @@ pub(crate) struct Wanted {
     pub(crate) presigned: Presigned,
     /// Whether what is written is to be signed here.
     pub(crate) dnssec: bool,
+    /// The addresses of this machine, and those at which people reach it.
+    pub(crate) here: Vec<IpAddr>,
 }
 
 impl Wanted {
@@ -81,8 +83,10 @@ impl Seen {
 ///
 /// # Errors
 /// The first that is not a zone.
-pub(crate) fn read(Seen { config, public, offer, .. }: &Seen) -> Result<Wanted, Error> {
-    let mut wanted = Wanted { dnssec: config.dnssec, ..Wanted::default() };
+pub(crate) fn read(Seen { config, addresses, public, offer, .. }: &Seen) -> Result<Wanted, Error> {
+    let listed = config.own.iter().flat_map(|own| own.addresses.iter().flatten());
+    let here = addresses.all.iter().chain(public).chain(listed).copied().collect();
+    let mut wanted = Wanted { dnssec: config.dnssec, here, ..Wanted::default() };
     if let Some(own) = &config.own {
         let addresses = own.addresses.as_deref().unwrap_or(public);
         let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;

@@ -153,8 +153,10 @@ impl Acme {
     }
 
     async fn do_all(&self, config: &Config, metrics: &Metrics, serve: impl Fn(Vec<Pair>)) -> Result<Duration, Error> {
-        if !self.is_clean.swap(true, Ordering::Relaxed) && self.txt.has(&config.domain) {
-            order::unsay(&*self.txt, &order::record(&config.domain)).await;
+        let record = order::record(&config.domain);
+        let says_records = self.txt.has(&record).await;
+        if !self.is_clean.swap(true, Ordering::Relaxed) && says_records {
+            order::unsay(&*self.txt, &record).await;
         }
         let (all, hosts) = (everything_below(&config.domain), self.names.hosts());
         let look = self.shelf.look(directories(config)).await?;
@@ -165,7 +167,7 @@ impl Acme {
         let is_missed = look.held(&all, now).is_none_or(|held| held.validity().is_late(now));
         let failed = look.record(&all).rounds() > 0 && is_missed;
         let failures = |names: &[String]| look.record(names).rounds();
-        let sets = wanted(config, &hosts, self.txt.has(&config.domain), failed, failures);
+        let sets = wanted(config, &hosts, says_records, failed, failures);
         let all_count = hosts.iter().all(|host| look.covers(host, now));
         let new = |set| Work::new(config, set, &look, set.names == all && all_count, now);
         let mut works: Vec<_> = sets.iter().map(new).collect();

@@ -14,14 +14,14 @@ pub trait Names: Send + Sync + 'static {
 
 /// Who says TXT records, for a CA to look at.
 pub trait Txt: Send + Sync + 'static {
-    /// Whether records of `name` can be said.
-    fn has(&self, name: &str) -> bool;
+    /// Whether records of `name` can be said, as far as is known in a few seconds. Asked in every round.
+    fn has<'a>(&'a self, name: &'a str) -> BoxFuture<'a, bool>;
 
-    /// Has `name` say these texts, in place of any others; none takes them away. Whoever asks is told so when this returns. Returns
-    /// whether records of `name` can be said.
+    /// Has `name` say these texts, in place of any others; none takes them away. Whoever asks is told so when this returns, whichever
+    /// name server that is. Returns whether records of `name` can be said.
     ///
     /// # Errors
-    /// They cannot be said, for a reason in words.
+    /// They cannot be said, or not everywhere, for a reason in words.
     fn publish<'a>(&'a self, name: &'a str, texts: &'a [String]) -> BoxFuture<'a, Result<bool, String>>;
 
     /// Has CAA records of a domain say that these may make certificates for it, and no others; none lets everyone. Where a person

@@ -36,8 +36,8 @@ impl Names for Served {
 pub(crate) struct NoRecords;
 
 impl Txt for NoRecords {
-    fn has(&self, _: &str) -> bool {
-        false
+    fn has<'a>(&'a self, _: &'a str) -> BoxFuture<'a, bool> {
+        Box::pin(async { false })
     }
 
     fn publish<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Result<bool, String>> {

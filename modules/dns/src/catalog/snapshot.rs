@@ -45,6 +45,11 @@ impl Kept {
         (!is_theirs).then_some(Parent { ds: of_zone.data, ttl: of_zone.ttl })
     }
 
+    /// What a zone that is served holds.
+    pub(super) fn content(&self, zone: &Name) -> Option<&Content> {
+        self.contents.iter().find(|content| content.apex() == zone)
+    }
+
     /// All records of a zone, with what signing adds to it, the SOA record first.
     pub(super) fn records(&self, content: &Content) -> Vec<Record> {
         zone::records(content, self.signed(content.apex()))

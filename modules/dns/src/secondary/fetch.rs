@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    ask::{Over, ask, ask_signed},
+    ask::ask_either,
     catalog::now,
     content::Soa,
     name::Name,
@@ -34,15 +34,7 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// It does not, or is not to be believed.
 pub(crate) async fn soa(server: SocketAddr, zone: &Name, key: Option<&Key>) -> Result<Soa, Failed> {
     let question = Question { name: zone.clone(), rtype: Rtype::SOA, is_recursive: false };
-    let asked = async |over| match key {
-        Some(key) => ask_signed(server, &question, over, key).await,
-        None => ask(server, &question, over).await,
-    };
-    let response = match asked(Over::Udp).await {
-        Ok(response) if !response.is_truncated => response,
-        // Datagrams may not pass where connections do.
-        _ => asked(Over::Tcp).await?,
-    };
+    let response = ask_either(server, &question, key).await?;
     if response.rcode != OptRcode::NOERROR {
         return Err(Failed::Refuses(response.rcode));
     }

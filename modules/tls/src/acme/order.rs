@@ -86,7 +86,9 @@ pub(crate) enum Failed {
     Unsaid { failed: Box<Failed>, name: String, text: String },
     #[error("the CA does not say what DNS records call it, so that none can be made for it")]
     Nameless,
-    #[error("no zone here has {0}, so it cannot say the TXT record")]
+    #[error(
+        "nobody takes the TXT record {0} from here: it is in no zone of this KUBE, nor where it may write (README, Certificates)"
+    )]
     NotOurs(String),
     #[error("{0}")]
     Txt(String),
