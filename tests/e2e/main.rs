@@ -30,6 +30,7 @@ mod junk;
 mod measures;
 mod metrics;
 mod new;
+mod proofs_elsewhere;
 mod reload;
 mod serving;
 mod starting;
