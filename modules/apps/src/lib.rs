@@ -28,8 +28,8 @@
 //! a missing path gets, and its own domains.
 //!
 //! # What it deliberately does not do
-//! It serves nothing, and builds nothing: a folder is what a browser gets. Domains of apps are checked and not yet
-//! served. Hidden folders and `node_modules` in an app cost watches, though not files.
+//! It serves nothing, and builds nothing: a folder is what a browser gets. Hidden folders and `node_modules` in an app
+//! cost watches, though not files.
 mod bundle;
 mod config;
 mod cover;
@@ -118,8 +118,9 @@ impl Apps {
     }
 
     fn site(&self, config: &Config, name: &Name, manifest: Manifest) -> Site {
-        let missing = config.apps.get(name).map(|app| app.missing).unwrap_or_default();
-        Site { name: name.to_string(), manifest, missing, blobs: self.store.blobs() }
+        let App { domains, missing, .. } = config.apps.get(name).cloned().unwrap_or_default();
+        let domains = domains.into_iter().map(String::from).collect();
+        Site { name: name.to_string(), domains, manifest, missing, blobs: self.store.blobs() }
     }
 
     /// The site that is live already when it equals `site`.

@@ -417,9 +417,11 @@ async fn a_reload_moves_to_another_folder_and_changes_what_a_missing_path_gets()
     stage.write("apps/shop/index.html", "one");
     stage.until_live(&[("shop/index.html", "one")]).await;
     let mut new = stage.config.clone();
-    new.apps.insert("shop".parse().unwrap(), App { missing: Missing::Index, ..App::default() });
+    let domains = vec![Host::try_from("Shop.example".to_owned()).unwrap()];
+    new.apps.insert("shop".parse().unwrap(), App { domains, missing: Missing::Index, ..App::default() });
     stage.running.reload(new.clone()).unwrap();
-    stage.until("the new setting", |sites| sites["shop"].missing == Missing::Index).await;
+    let sites = stage.until("the new setting", |sites| sites["shop"].missing == Missing::Index).await;
+    assert_eq!(sites["shop"].domains, ["shop.example"]);
 
     new.folder = stage.path("other");
     new.bundled = true;

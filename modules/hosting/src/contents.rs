@@ -203,8 +203,13 @@ mod tests {
 
     /// A site, and files of `sizes` named by their place.
     fn site(folder: &std::path::Path, sizes: &[u64]) -> (Site, Vec<kube_manifest::File>) {
-        let site =
-            Site { name: "shop".into(), manifest: Manifest::default(), missing: Missing::Auto, blobs: folder.into() };
+        let site = Site {
+            name: "shop".into(),
+            domains: Vec::new(),
+            manifest: Manifest::default(),
+            missing: Missing::Auto,
+            blobs: folder.into(),
+        };
         let files: Vec<_> = (0..)
             .zip(sizes)
             .map(|(place, size)| kube_manifest::File {

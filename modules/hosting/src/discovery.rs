@@ -85,8 +85,9 @@ mod tests {
 
     fn sites(names: &[&str]) -> Sites {
         let site = |name: &&str| {
-            let (manifest, blobs) = (Manifest::default(), Path::new("/").into());
-            (name.to_string(), Arc::new(Site { name: name.to_string(), manifest, missing: Missing::Auto, blobs }))
+            let (domains, manifest, blobs) = (Vec::new(), Manifest::default(), Path::new("/").into());
+            let site = Site { name: name.to_string(), domains, manifest, missing: Missing::Auto, blobs };
+            (name.to_string(), Arc::new(site))
         };
         names.iter().map(site).collect()
     }

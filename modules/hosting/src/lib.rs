@@ -2,7 +2,7 @@
 //!
 //! # What it does
 //! It listens for HTTP/1.1, and for HTTP/2 over TLS, on IPv4 and IPv6. The host of a request names an app, whose files
-//! it serves, or a router that another part of the appliance has there: `https://<app>.<domain>/`,
+//! it serves, or a router that another part of the appliance has there: `https://<app>.<domain>/`, the app's own domains,
 //! `https://<label>.<domain>/`, and `/.well-known/...` on every app's host. There it also says itself where a page syncs
 //! and which apps are served. Plain HTTP redirects to HTTPS.
 //!

@@ -23,7 +23,7 @@ pub(crate) enum Place<'a> {
     Site(&'a Arc<Site>),
     /// A name under the domain that is nobody's.
     Nobody,
-    /// A name outside of the domain.
+    /// A name outside of the domain that is no app's.
     Elsewhere,
 }
 
@@ -36,14 +36,13 @@ impl<'a, L: AsRef<str>> Hosts<'a, L> {
         } else {
             Cow::Borrowed(name)
         };
-        let Some(rest) = name.strip_suffix(self.domain) else {
-            return Place::Elsewhere;
-        };
-        if rest.is_empty() {
+        let rest = name.strip_suffix(self.domain);
+        if rest == Some("") {
             return Place::Apex;
         }
-        let Some(label) = rest.strip_suffix('.').filter(|label| !label.is_empty()) else {
-            return Place::Elsewhere;
+        let Some(label) = rest.and_then(|rest| rest.strip_suffix('.')).filter(|label| !label.is_empty()) else {
+            let owner = sites.values().find(|site| site.domains.iter().any(|domain| *domain == name));
+            return owner.map_or(Place::Elsewhere, Place::Site);
         };
         if let Some(index) = self.labels.iter().position(|mount| mount.as_ref() == label) {
             return Place::Mount(index);
@@ -52,7 +51,8 @@ impl<'a, L: AsRef<str>> Hosts<'a, L> {
     }
 }
 
-/// Whether the host `name` is served: the domain itself, a mount's label under it, or a live app.
+/// Whether the host `name` is served: the domain itself, a mount's label under it, or a live app, by its label or a domain of its
+/// own.
 ///
 /// `domain` and `labels` are in lower case; the case of `name` and one final dot do not matter.
 pub fn serves(domain: &str, labels: &[&str], sites: &Sites, name: &str) -> bool {

@@ -76,7 +76,7 @@ fn config() -> Config {
 }
 
 fn certificate() -> (Arc<OneKey>, rustls::pki_types::CertificateDer<'static>) {
-    let names = ["kube.test", "*.kube.test", "localhost", "*.localhost"].map(str::to_owned);
+    let names = ["kube.test", "*.kube.test", "localhost", "*.localhost", "shop.example"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
@@ -96,7 +96,8 @@ fn site(blobs: &Path, name: &str, files: &[(&str, &[u8])]) -> Arc<Site> {
         manifest.push((path.to_string(), file));
     }
     let manifest: Manifest = manifest.into_iter().collect();
-    Arc::new(Site { name: name.to_owned(), manifest, missing: Missing::Auto, blobs: blobs.into() })
+    let domains = if name == "shop" { vec!["shop.example".to_owned()] } else { Vec::new() };
+    Arc::new(Site { name: name.to_owned(), domains, manifest, missing: Missing::Auto, blobs: blobs.into() })
 }
 
 fn sites(sites: impl IntoIterator<Item = Arc<Site>>) -> Arc<Sites> {

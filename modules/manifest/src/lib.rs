@@ -154,6 +154,8 @@ impl FromIterator<(String, File)> for Manifest {
 pub struct Site {
     /// The app's name: a DNS label.
     pub name: String,
+    /// The host names that it has besides those below the domain, in lower case without a final dot.
+    pub domains: Vec<String>,
     /// What is served.
     pub manifest: Manifest,
     /// What a path that names no file gets.
@@ -252,6 +254,7 @@ mod tests {
         let manifest = manifest(&["index.html"]);
         let site = Site {
             name: "shop".into(),
+            domains: Vec::new(),
             manifest: manifest.clone(),
             missing: Missing::Auto,
             blobs: Path::new("/blobs").into(),

@@ -19,7 +19,7 @@ fn site(paths: &[&str], missing: Missing) -> Site {
         modified: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
     };
     let manifest: Manifest = paths.iter().zip(0..).map(|(path, hash)| (path.to_string(), file(hash))).collect();
-    Site { name: "shop".into(), manifest, missing, blobs: Path::new("/blobs").into() }
+    Site { name: "shop".into(), domains: Vec::new(), manifest, missing, blobs: Path::new("/blobs").into() }
 }
 
 fn answer(site: &Site, method: Method, uri: &str, pairs: &[(&'static str, &'static str)]) -> String {
@@ -159,7 +159,8 @@ fn encoded_forms_have_conditions_and_ranges_of_their_own() {
         ("docs/index.html.br", file(7, 50)),
     ];
     let manifest = files.into_iter().map(|(path, file)| (path.to_owned(), file)).collect();
-    let site = Site { name: "shop".into(), manifest, missing: Missing::Auto, blobs: Path::new("/blobs").into() };
+    let blobs = Path::new("/blobs").into();
+    let site = Site { name: "shop".into(), domains: Vec::new(), manifest, missing: Missing::Auto, blobs };
     const ITSELF: &str = "\"0101010101010101010101010101010101010101010101010101010101010101\"";
     const BROTLI: &str = "\"0202020202020202020202020202020202020202020202020202020202020202\"";
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";

@@ -8,6 +8,7 @@ use super::*;
 fn sites(names: &[&str]) -> Sites {
     let site = |name: &str| Site {
         name: name.to_owned(),
+        domains: vec![format!("{name}.example"), format!("www.{name}.example"), format!("{name}kube.test")],
         manifest: Manifest::default(),
         missing: Missing::Auto,
         blobs: Path::new("/blobs").into(),
@@ -25,11 +26,17 @@ fn every_host_name_has_one_place() {
         ("shop.kube.test", Place::Site(&sites["shop"])),
         ("Shop.Kube.Test.", Place::Site(&sites["shop"])),
         ("sync.kube.test", Place::Mount(0)),
+        ("shop.example", Place::Site(&sites["shop"])),
+        ("WWW.Shop.Example.", Place::Site(&sites["shop"])),
+        ("shopkube.test", Place::Site(&sites["shop"])),
+        ("x.shop.example", Place::Elsewhere),
+        ("shop.example..", Place::Elsewhere),
+        ("example", Place::Elsewhere),
         ("x.shop.kube.test", Place::Nobody),
         ("other.kube.test", Place::Nobody),
         ("shop.kube.test..", Place::Elsewhere),
         (".kube.test", Place::Elsewhere),
-        ("shopkube.test", Place::Elsewhere),
+        ("notkube.test", Place::Elsewhere),
         ("kube.test.evil", Place::Elsewhere),
         ("test", Place::Elsewhere),
         ("", Place::Elsewhere),
@@ -50,6 +57,8 @@ fn a_certificate_is_due_for_what_is_served_only() {
         ("sync.localhost", true),
         ("nobody.localhost", false),
         ("a.shop.localhost", false),
+        ("shop.example", true),
+        ("nobody.example", false),
         ("example.org", false),
     ] {
         assert_eq!(serves("localhost", &["sync"], &sites, name), served, "{name:?}");
@@ -58,11 +67,14 @@ fn a_certificate_is_due_for_what_is_served_only() {
 
 proptest! {
     #[test]
-    fn a_name_finds_an_app_only_as_its_label_under_the_domain(name in "[a-zA-Z.]{0,12}(\\.kube\\.test)?\\.?") {
+    fn a_name_finds_an_app_only_as_its_label_under_the_domain_or_as_its_own(
+        name in "[a-zA-Z.]{0,12}(\\.kube\\.test|\\.example)?\\.?",
+    ) {
         let sites = sites(&["a", "b", "shop"]);
         if let Place::Site(site) = (Hosts { domain: "kube.test", labels: &["sync"] }).place(&sites, &name) {
             let plain = name.to_lowercase();
-            prop_assert_eq!(plain.strip_suffix('.').unwrap_or(&plain), format!("{}.kube.test", site.name));
+            let plain = plain.strip_suffix('.').unwrap_or(&plain).to_owned();
+            prop_assert!(plain == format!("{}.kube.test", site.name) || site.domains.contains(&plain), "{}", plain);
         }
     }
 }

@@ -85,6 +85,7 @@ async fn a_mount_has_its_label_and_its_path_on_every_app() {
                 "GET /.well-known/kube/sync for sync.kube.test, loopback: true",
             ),
             ("https://shop.kube.test/.well-known/kube/sync/x?y=1", "GET /x?y=1 for shop.kube.test, loopback: true"),
+            ("https://shop.example/.well-known/kube/sync/x", "GET /x for shop.example, loopback: true"),
             ("https://kube.test/.well-known/other/x", "GET /x for kube.test, loopback: true"),
         ] {
             let got = world.get(way, url).await;
@@ -105,7 +106,7 @@ async fn a_mount_has_its_label_and_its_path_on_every_app() {
 #[tokio::test]
 async fn an_open_mount_is_on_every_host_that_is_served_and_over_plain_http_too() {
     let world = World::with(config(), mounts()).await;
-    for host in ["kube.test", "shop.kube.test", "sync.kube.test"] {
+    for host in ["kube.test", "shop.kube.test", "sync.kube.test", "shop.example"] {
         for (way, scheme) in [(Way::Plain, "http"), (Way::One, "https"), (Way::Two, "https")] {
             let got = world.get(way, &format!("{scheme}://{host}/.well-known/other/x")).await;
             assert_eq!(
@@ -123,7 +124,11 @@ async fn an_open_mount_is_on_every_host_that_is_served_and_over_plain_http_too()
 #[tokio::test]
 async fn web_sockets_reach_a_mount_by_label_and_by_path() {
     let world = World::with(config(), mounts()).await;
-    for url in ["wss://sync.kube.test/", "wss://shop.kube.test/.well-known/kube/sync"] {
+    for url in [
+        "wss://sync.kube.test/",
+        "wss://shop.kube.test/.well-known/kube/sync",
+        "wss://shop.example/.well-known/kube/sync",
+    ] {
         let mut socket = socket(&world, url).await;
         for size in [1, 1000, 1_000_000] {
             let message = Message::binary(vec![7; size]);
