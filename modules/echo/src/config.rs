@@ -1,5 +1,9 @@
 //! The `[echo]` table.
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -63,6 +67,9 @@ pub struct Config {
     /// Derived: the domain; web pages of it and of its subdomains may connect.
     #[serde(skip)]
     pub domain: String,
+    /// Derived: host names of apps outside of the domain; web pages of one may connect to that very host.
+    #[serde(skip)]
+    pub domains: BTreeSet<String>,
     /// Derived: hosts whose pages sync without a token, and the space of each.
     #[serde(skip)]
     pub pages: BTreeMap<String, String>,
@@ -132,6 +139,7 @@ impl Default for Config {
             cache: ByteSize::mib(32),
             peers: BTreeMap::new(),
             domain: "localhost".to_owned(),
+            domains: BTreeSet::new(),
             pages: BTreeMap::new(),
             data: PathBuf::new(),
         }

@@ -3,7 +3,7 @@
 //! Browsers let any page open a WebSocket to any host and send the page's `Origin` along
 //! ([RFC 6454](https://www.rfc-editor.org/rfc/rfc6454)); refusing foreign ones is the server's task
 //! ([RFC 6455, section 10.2](https://www.rfc-editor.org/rfc/rfc6455#section-10.2)).
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,15 @@ impl Origin {
         let domain = domain.trim_end_matches('.').to_ascii_lowercase();
         let own = self.host == domain || self.host.strip_suffix(&domain).is_some_and(|label| label.ends_with('.'));
         (own && (self.scheme == Scheme::Https || domain == "localhost")) || others.contains(self)
+    }
+
+    /// Whether a page of this origin asks the host that it came from itself, at any port, and that is one of `hosts`.
+    ///
+    /// So a page of such a name that is served somewhere else, because the name leads there, gets nothing of what is here.
+    pub(crate) fn is_at_home(&self, host: &str, hosts: &BTreeSet<String>) -> bool {
+        // What is asked has the form of an origin without its scheme.
+        let asked = format!("https://{host}").parse::<Self>();
+        self.scheme == Scheme::Https && hosts.contains(&self.host) && asked.is_ok_and(|asked| asked.host == self.host)
     }
 }
 
@@ -150,6 +159,26 @@ mod tests {
         assert!(origin("https://[::1]:8443").may_connect("kube.test", &others));
         for foreign in ["http://dev.example", "https://dev.example:5173", "http://x.dev.example:5173"] {
             assert!(!origin(foreign).may_connect("kube.test", &others), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_an_apps_own_domain_may_connect_to_the_host_that_it_came_from() {
+        let hosts = ["shop.example".to_owned()].into();
+        for host in ["shop.example", "shop.example:8443", "SHOP.example."] {
+            assert!(origin("https://shop.example:8443").is_at_home(host, &hosts), "{host}");
+        }
+        for (page, host) in [
+            ("https://shop.example", "sync.kube.test"),
+            ("https://shop.example", "kube.test"),
+            ("https://shop.example", "x.shop.example"),
+            ("https://shop.example", ""),
+            ("http://shop.example", "shop.example"),
+            ("https://x.shop.example", "x.shop.example"),
+            ("https://evil.example", "evil.example"),
+            ("https://evil.example", "shop.example"),
+        ] {
+            assert!(!origin(page).is_at_home(host, &hosts), "{page} at {host}");
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::{
 };
 
 use crate::{
-    Origin, Shared,
+    Config, Origin, Shared,
     admission::Credentials,
     hub::Full,
     socket::{self, Side, outbox},
@@ -35,7 +35,7 @@ pub(crate) async fn upgrade(State(shared): State<Arc<Shared>>, mut request: Requ
     let upgraded = hyper::upgrade::on(&mut request);
     let headers = request.headers();
     let config = Arc::clone(&shared.config.borrow());
-    let origin = match origin(headers, &config.domain, &config.origins) {
+    let origin = match origin(headers, &config) {
         Ok(origin) => origin,
         Err(text) => {
             shared.metrics.refuse("origin");
@@ -102,12 +102,15 @@ fn plain() -> Response {
 }
 
 /// The web page that a request is of, if that may connect; programs that are not browsers send no origin, and may.
-fn origin(headers: &HeaderMap, domain: &str, others: &[Origin]) -> Result<Option<Origin>, String> {
+fn origin(headers: &HeaderMap, config: &Config) -> Result<Option<Origin>, String> {
+    let Config { domain, origins: others, domains, .. } = config;
+    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let may_connect = |origin: &Origin| origin.may_connect(domain, others) || origin.is_at_home(asked, domains);
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(None) };
     let text: String = String::from_utf8_lossy(origin.as_bytes()).chars().take(200).collect();
     match text.parse::<Origin>() {
-        Ok(origin) if origins.next().is_none() && origin.may_connect(domain, others) => Ok(Some(origin)),
+        Ok(origin) if origins.next().is_none() && may_connect(&origin) => Ok(Some(origin)),
         Ok(origin) => Err(format!(
             "Pages of {origin} may not sync here: they are not of {domain}; to let them, add \"{origin}\" to `origins` in the \
              [echo] table of kube.toml."

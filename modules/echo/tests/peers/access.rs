@@ -330,6 +330,33 @@ async fn pages_that_may_sync_without_a_token_do_so_in_their_space() {
 }
 
 #[tokio::test]
+async fn a_page_of_an_apps_own_domain_syncs_at_its_own_host_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = [("shop.example".to_owned(), "app.shop".to_owned())].into();
+    let domains = ["shop.example".to_owned()].into();
+    let domain = "kube.test".to_owned();
+    let config = Config { access: Access::Token, domain, domains, pages, ..config(folder.path()) };
+    let mut server = Server::start(&config).await;
+    let page = |host: &str| [("origin", "https://shop.example".to_owned()), ("host", host.to_owned())];
+    let mut alice = connect_with(&server, "", &page("shop.example:8443")).await.unwrap();
+    assert_eq!(alice.say_join("alice", "1").await.kind, "peer");
+    alice.create(document(1), "first").await;
+    alice.until_stored(document(1)).await;
+    let Err(tungstenite::Error::Http(answer)) = connect_with(&server, "", &page("sync.kube.test")).await else {
+        panic!("it is let in elsewhere")
+    };
+    assert_eq!(answer.status(), 403);
+    // Once the app has that domain no more, its page is a stranger's.
+    server.reload(Config { domains: [].into(), pages: [].into(), ..config });
+    assert!(alice.refusal().await.contains("token"));
+    let Err(tungstenite::Error::Http(answer)) = connect_with(&server, "", &page("shop.example")).await else {
+        panic!("a stranger is let in")
+    };
+    assert_eq!(answer.status(), 403);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_without_websocket_is_told_how_to_connect() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&config(folder.path())).await;
