@@ -173,7 +173,8 @@ fn table(zones: &[ZoneStatus]) -> String {
             (None, None, Some(secondary)) if secondary.signed => "signed by its primary".to_owned(),
             (None, None, _) => "not signed".to_owned(),
         };
-        let from = zone.secondary.as_ref().map_or_else(|| "here".to_owned(), from);
+        let here = if zone.app { "here, for an app" } else { "here" };
+        let from = zone.secondary.as_ref().map_or_else(|| here.to_owned(), from);
         [zone.name.clone(), zone.serial.to_string(), zone.records.to_string(), from, signing]
     };
     let head = ["ZONE", "SERIAL", "RECORDS", "FROM", "DNSSEC"].map(str::to_owned);
@@ -241,6 +242,11 @@ fn ds(zones: &[ZoneStatus], json: bool) -> anyhow::Result<()> {
             terminal::say(format!("  zone above asked {}: {}", minute(parent.asked.into()), parent.said));
         }
         let Some(ds) = &signing.ds else { continue };
+        if zone.app {
+            // Where another name server has it, this would be the end of it.
+            let text = format!("  only if      `kube dns check {}` finds no other *name servers*", zone.name);
+            terminal::say(text);
+        }
         terminal::say(format!(
             "  DS record  {}\n  in parts   key tag {}, algorithm {} (ECDSA P-256 SHA-256), digest type {} (SHA-256)\n             \
              digest {}\n  or the key flags {} (KSK), protocol {}, algorithm {}\n             public key {}",

@@ -16,6 +16,7 @@ impl admin::Zones for Zones {
     fn list(&self) -> Vec<admin::ZoneStatus> {
         let delegations = self.dns.delegations();
         let (mut mirrored, presigned) = (self.dns.mirrored(), self.dns.presigned());
+        let of_apps = self.dns.app_zones();
         let mut status = |zone: dns::Content| {
             let delegation = delegations.iter().find(|delegation| delegation.zone == *zone.apex());
             let place = mirrored.iter().position(|mirrored| mirrored.zone == *zone.apex());
@@ -29,6 +30,7 @@ impl admin::Zones for Zones {
                     .find(|(presigned, _)| presigned == zone.apex())
                     .and_then(|(_, until)| *until),
                 secondary: place.map(|place| secondary(mirrored.remove(place))),
+                app: of_apps.contains(zone.apex()),
             }
         };
         let mut zones: Vec<_> = self.dns.zones().into_iter().map(&mut status).collect();
@@ -40,6 +42,7 @@ impl admin::Zones for Zones {
             signing: None,
             signed_until: None,
             secondary: Some(secondary(mirrored)),
+            app: false,
         };
         zones.extend(mirrored.into_iter().map(away));
         zones

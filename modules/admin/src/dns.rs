@@ -86,6 +86,9 @@ pub struct ZoneStatus {
     /// Where it comes from, if that is another name server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secondary: Option<SecondaryStatus>,
+    /// Whether it is there for an app's own domain, which other name servers may have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub app: bool,
 }
 
 /// How a zone of another name server fares. Times are in seconds since 1970 (UTC).

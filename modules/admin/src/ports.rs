@@ -106,6 +106,9 @@ pub struct SiteStatus {
     pub name: String,
     /// Where to open it.
     pub url: String,
+    /// Where to open it under its own domains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<String>,
     /// How many files it has.
     pub files: u64,
     /// What they weigh together, in bytes.

@@ -151,7 +151,7 @@ impl Certificates for Puppet {
 impl Zones for Puppet {
     fn list(&self) -> Vec<ZoneStatus> {
         let name = "kube.test.".to_owned();
-        vec![ZoneStatus { name, serial: 7, records: 1, signing: None, signed_until: None, secondary: None }]
+        vec![ZoneStatus { name, serial: 7, records: 1, signing: None, signed_until: None, secondary: None, app: false }]
     }
 
     fn text(&self, zone: &str, with_signatures: bool) -> Option<String> {

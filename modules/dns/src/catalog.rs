@@ -17,14 +17,14 @@ use crate::{
     content::{Content, Set},
     dnssec::rollover::Parent,
     grant::Grants,
-    handle::Updated,
+    handle::{Found, Updated},
     history::History,
     interfaces,
     ledger::{self, Ledger, Overlays},
     name::Name,
     overlay::{Left, Overlay},
     parent::Unclear,
-    resolve::address,
+    resolve::{Resolvers, address},
     rtype::Rtype,
     secondary::replica::Replica,
     serve::Shared,
@@ -201,6 +201,24 @@ impl Catalog {
         self.shared.resolvers.load().to_vec()
     }
 
+    /// Where a name leads, as resolvers see it, and where this machine is.
+    ///
+    /// # Errors
+    /// No resolver knows, in words.
+    pub(crate) async fn find(&self, name: &Name) -> Result<Found, String> {
+        let resolvers = Resolvers::of(&self.resolvers()).map_err(|error| error.to_string())?;
+        let addresses = resolvers.addresses(name).await?;
+        let here = self.kept.lock().unwrap_or_else(PoisonError::into_inner).wanted.addresses.clone();
+        let machine = interfaces::addresses().map(|addresses| addresses.all).unwrap_or_default();
+        let is_here = addresses.iter().any(|address| here.contains(address) || machine.contains(address));
+        Ok(Found { addresses, here, is_here })
+    }
+
+    /// The zones that are there for apps' domains.
+    pub(crate) fn app_zones(&self) -> Vec<Name> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).wanted.apps.clone()
+    }
+
     /// Whether a zone is somebody else's, from whom this server has it.
     pub(crate) fn is_mirrored(&self, zone: &Name) -> bool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).mirrored.contains_key(zone)
@@ -225,7 +243,9 @@ impl Catalog {
         let is_over = |replica: &Replica| replica.signatures_expire.is_some_and(|expire| expire <= now());
         let expired = || kept.wanted.presigned.iter().find(|(_, replica)| is_over(replica));
         let anew = |(zone, _)| format!("signatures in the zone file of {zone} have expired: have it signed anew");
-        kept.signatures.trouble().or_else(|| expired().map(anew))
+        // An app's domain may be with another name server, whose keys the zone above names then.
+        let signed = kept.signatures.trouble(|zone| !kept.wanted.apps.contains(zone));
+        signed.or_else(|| expired().map(anew))
     }
 
     /// The zones of which the files are signed, and when the first signature of each expires, in seconds since 1970.

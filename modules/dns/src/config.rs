@@ -68,6 +68,9 @@ pub struct Config {
     /// The KUBE's own zone; none on `localhost`.
     #[serde(skip)]
     pub own: Option<Own>,
+    /// The domains of apps, which have zones like the KUBE's own, where no other zone here has them.
+    #[serde(skip)]
+    pub domains: Vec<Name>,
     /// Where the module keeps what it must not forget.
     #[serde(skip)]
     pub data: PathBuf,
@@ -123,6 +126,7 @@ impl Default for Config {
             listen_by_default: false,
             tls_by_default: false,
             own: None,
+            domains: Vec::new(),
             data: PathBuf::new(),
         }
     }

@@ -1,5 +1,5 @@
 //! What others may ask.
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     Error,
@@ -28,6 +28,17 @@ pub struct Updated {
     pub key: Name,
     /// When that was, in seconds since 1970.
     pub time: u32,
+}
+
+/// Where a name leads, and where this machine is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The addresses of the name; none if it has none.
+    pub addresses: Vec<IpAddr>,
+    /// Where people reach this KUBE; none if that is not known.
+    pub here: Vec<IpAddr>,
+    /// Whether one of the first is one of the second, or of this machine.
+    pub is_here: bool,
 }
 
 /// The way to the zones. Cheap to clone.
@@ -120,6 +131,19 @@ impl Handle {
     /// The zones of which the files are signed, and when the first signature of each expires, in seconds since 1970 (UTC).
     pub fn presigned(&self) -> Vec<(Name, Option<u32>)> {
         self.0.presigned()
+    }
+
+    /// Where a name leads, as those see it who are asked for other zones. It takes up to 20 seconds.
+    ///
+    /// # Errors
+    /// None of them knows, in words.
+    pub async fn find(&self, name: &Name) -> Result<Found, String> {
+        self.0.find(name).await
+    }
+
+    /// The zones that are there for apps' domains: whether they are asked for is up to whoever has the domain.
+    pub fn app_zones(&self) -> Vec<Name> {
+        self.0.app_zones()
     }
 
     /// The zones that are served, with their records.

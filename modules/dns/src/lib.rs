@@ -1,8 +1,8 @@
 //! Authoritative DNS: what the world is told about the names of this KUBE.
 //!
 //! # What it does
-//! It answers queries about its zones over UDP, TCP, TLS and HTTPS: the KUBE's own, which follows from the config, those of zone
-//! files, and those of other name servers whose secondary it is.
+//! It answers queries about its zones over UDP, TCP, TLS and HTTPS: the KUBE's own and those of apps' domains, which follow from the
+//! config, those of zone files, and those of other name servers whose secondary it is.
 //! Other modules publish records; a change is one new snapshot of everything.
 //!
 //! # What it promises
@@ -23,7 +23,7 @@
 //!   a task a connection:  frame    --> query --> answer --> frame
 //! ```
 //! `query`, `answer`, `reply`, `response`, `parent`, `check`, `transfer`, `tsig`, `notify`, `zone`, `rrset`, `denial`, `text`,
-//! `grant`, `update`, `overlay`, `stun`, `presigned`, most of `secondary` and some of `proving` are pure.
+//! `grant`, `update`, `overlay`, `stun`, `own`, `app`, `presigned`, most of `secondary` and some of `proving` are pure.
 //!
 //! # What a person can set
 //! See [`Config`].
@@ -34,6 +34,7 @@
 //! encoded when a zone was read, faster than the system takes to send them.
 mod address;
 mod answer;
+mod app;
 mod ask;
 mod catalog;
 mod changes;
@@ -123,7 +124,7 @@ pub use dnssec::{
 };
 pub use error::Error;
 pub use grant::{Changeable, Pattern, Update};
-pub use handle::{Handle, Updated};
+pub use handle::{Found, Handle, Updated};
 pub use holder::Holder;
 pub use name::{Name, NotAName};
 pub use ports::{Https, Offer, Ports};

@@ -30,7 +30,7 @@ pub(crate) fn content(
 ) -> Result<Content, Wrong> {
     let apex: Name = own.domain.parse().map_err(|error: crate::NotAName| Wrong::Line(error.to_string()))?;
     let mut content = Content::new(apex.clone());
-    for record in text::records(written(own, addresses, https).as_bytes(), Some(&apex))? {
+    for record in text::records(written(own, "ns1", &NAMES, addresses, https).as_bytes(), Some(&apex))? {
         content.add(record);
     }
     let mut wanted: Vec<Record> = Vec::new();
@@ -78,15 +78,21 @@ pub(crate) fn fill(content: &mut Content) {
     }
 }
 
-/// What follows from the config, as a zone file.
-fn written(own: &Own, addresses: &[IpAddr], https: Option<&Offer>) -> String {
+/// What follows from the config for the zone of `server` and for these names, as a zone file.
+pub(crate) fn written(
+    own: &Own,
+    server: &str,
+    names: &[impl AsRef<str>],
+    addresses: &[IpAddr],
+    https: Option<&Offer>,
+) -> String {
     let mut lines = vec![
         format!("$TTL {TTL}"),
         // Refresh, retry and expire as RIPE-203 advises; the last is how long "there is no such name" is kept.
-        format!("@ 3600 SOA ns1 {} 0 14400 3600 1209600 {TTL}", mailbox(own)),
-        "@ 3600 NS ns1".to_owned(),
+        format!("@ 3600 SOA {server} {} 0 14400 3600 1209600 {TTL}", mailbox(own)),
+        format!("@ 3600 NS {server}"),
     ];
-    for name in NAMES {
+    for name in names.iter().map(AsRef::as_ref) {
         for address in addresses {
             let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
             lines.push(format!("{name} {rtype} {address}"));
@@ -114,7 +120,7 @@ fn parameters(Offer { port, protocols }: &Offer) -> String {
 fn mailbox(own: &Own) -> String {
     match own.email.as_deref().and_then(|email| email.split_once('@')) {
         Some((user, host)) => format!("{}.{host}.", user.replace('.', r"\.")),
-        None => "hostmaster".to_owned(),
+        None => format!("hostmaster.{}.", own.domain),
     }
 }
 

@@ -258,9 +258,10 @@ impl Signatures {
         self.zones.values_mut().for_each(|zone| zone.ordered = None);
     }
 
-    /// What a person has to look at, in words: a zone whose parent names other keys.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        self.zones.iter().filter(|(_, zone)| !zone.keyset.keys.is_empty()).find_map(|(name, zone)| {
+    /// What a person has to look at, in words: a zone whose parent names other keys, of those that `count`.
+    pub(crate) fn trouble(&self, count: impl Fn(&Name) -> bool) -> Option<String> {
+        let signed = self.zones.iter().filter(|(name, zone)| !zone.keyset.keys.is_empty() && count(name));
+        signed.into_iter().find_map(|(name, zone)| {
             let tags = zone.misnamed.as_ref()?;
             let cure = match zone.keyset.ds() {
                 Some(ds) => format!("replace it by {ds}"),

@@ -428,6 +428,7 @@ async fn secondaries_are_told_at_start_and_of_every_change() {
     running.stop().await;
 }
 
+mod apps;
 mod parents;
 mod updates;
 

@@ -1,4 +1,5 @@
-//! The zones as they are written: the KUBE's own follows from its config, others are in zone files, signed perhaps.
+//! The zones as they are written: the KUBE's own and those of apps' domains follow from its config, others are in zone files, signed
+//! perhaps.
 use std::{
     collections::BTreeMap,
     fs,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    Error,
+    Error, app,
     config::Config,
     content::Content,
     dnssec::keys,
@@ -31,7 +32,7 @@ const LARGEST: u64 = 256 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     pub(crate) content: Content,
-    /// The file it is from; none of the KUBE's own.
+    /// The file it is from; none if it follows from the config.
     pub(crate) file: Option<PathBuf>,
 }
 
@@ -43,6 +44,10 @@ pub(crate) type Presigned = BTreeMap<Name, Arc<Replica>>;
 pub(crate) struct Wanted {
     pub(crate) written: Vec<Written>,
     pub(crate) presigned: Presigned,
+    /// Those that are written for apps' domains, whoever has these in truth.
+    pub(crate) apps: Vec<Name>,
+    /// Where people reach this KUBE.
+    pub(crate) addresses: Vec<IpAddr>,
     /// Whether what is written is to be signed here.
     pub(crate) dnssec: bool,
     /// The addresses of this machine, and those at which people reach it.
@@ -50,8 +55,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    fn zones(&self) -> impl Iterator<Item = &Name> {
+        self.written.iter().map(|written| written.content.apex()).chain(self.presigned.keys())
+    }
+
     fn has(&self, zone: &Name) -> bool {
-        self.presigned.contains_key(zone) || self.written.iter().any(|written| written.content.apex() == zone)
+        self.zones().any(|there| there == zone)
     }
 }
 
@@ -83,12 +92,12 @@ impl Seen {
 ///
 /// # Errors
 /// The first that is not a zone.
-pub(crate) fn read(Seen { config, addresses, public, offer, .. }: &Seen) -> Result<Wanted, Error> {
-    let listed = config.own.iter().flat_map(|own| own.addresses.iter().flatten());
-    let here = addresses.all.iter().chain(public).chain(listed).copied().collect();
-    let mut wanted = Wanted { dnssec: config.dnssec, here, ..Wanted::default() };
+pub(crate) fn read(Seen { config, addresses: own, public, offer, .. }: &Seen) -> Result<Wanted, Error> {
+    let listed = config.own.as_ref().and_then(|own| own.addresses.as_ref());
+    let addresses = listed.unwrap_or(public);
+    let here = own.all.iter().chain(public).chain(addresses).copied().collect();
+    let mut wanted = Wanted { dnssec: config.dnssec, addresses: addresses.clone(), here, ..Wanted::default() };
     if let Some(own) = &config.own {
-        let addresses = own.addresses.as_deref().unwrap_or(public);
         let content = own::content(own, addresses, offer.as_ref(), &config.records).map_err(Error::Records)?;
         wanted.written.push(Written { content, file: None });
     }
@@ -115,6 +124,17 @@ pub(crate) fn read(Seen { config, addresses, public, offer, .. }: &Seen) -> Resu
             wanted.has(&secondary.zone) || config.secondary[..number].iter().any(|other| other.zone == secondary.zone);
         if is_there {
             return Err(Error::Ours { apex: secondary.zone.clone() });
+        }
+    }
+    for (apex, names) in app::zones(&config.domains) {
+        // Whoever wrote another zone around it, or below it, knows better what there is.
+        let secondaries = config.secondary.iter().map(|secondary| &secondary.zone);
+        let meets = |zone: &Name| zone.is_in(apex.wire()) || apex.is_in(zone.wire());
+        let is_known = wanted.zones().chain(secondaries).any(meets);
+        if let Some(own) = config.own.as_ref().filter(|_| !is_known) {
+            let content = app::content(own, &apex, &names, addresses, offer.as_ref()).map_err(Error::Records)?;
+            wanted.written.push(Written { content, file: None });
+            wanted.apps.push(apex);
         }
     }
     Ok(wanted)
