@@ -258,6 +258,7 @@ impl Config {
             self.dns.own =
                 Some(dns::Own { domain: self.domain.to_string(), addresses: listed, email: self.email.clone() });
         }
+        self.dns.domains = self.domains().filter_map(|(_, host)| host.as_str().parse().ok()).collect();
         self.dns.data = self.data.join("dns");
 
         let domain = self.domain.to_string();
@@ -275,6 +276,7 @@ impl Config {
         }
         self.tls.data = self.data.join("tls");
         self.echo.pages = self.public_pages();
+        self.echo.domains = self.domains().map(|(_, host)| host.to_string()).collect();
         self.echo.domain = domain;
         self.echo.data = self.data.join("echo");
         self.tokens.data = self.data.join("tokens");
@@ -287,12 +289,18 @@ impl Config {
 }
 
 impl Config {
+    /// The own domains of apps, each with its app.
+    fn domains(&self) -> impl Iterator<Item = (&apps::Name, &apps::Host)> {
+        self.apps.apps.iter().flat_map(|(name, app)| app.domains.iter().map(move |host| (name, host)))
+    }
+
     /// The hosts of the apps whose pages sync without a token, and the space of each: `app.NAME`, which no person can name.
     fn public_pages(&self) -> BTreeMap<String, String> {
         let apps = self.apps.apps.iter().filter(|(_, app)| app.sync == apps::Audience::Public);
-        let hosts = apps.flat_map(|(name, _)| {
+        let hosts = apps.flat_map(|(name, app)| {
             let at_home = (name.as_str() == self.home).then(|| self.domain.to_string());
-            let hosts = at_home.into_iter().chain([format!("{name}.{}", self.domain)]);
+            let others = app.domains.iter().map(ToString::to_string);
+            let hosts = at_home.into_iter().chain([format!("{name}.{}", self.domain)]).chain(others);
             hosts.map(move |host| (host, format!("app.{name}")))
         });
         hosts.collect()
@@ -340,6 +348,7 @@ impl Checks<'_> {
         }
         self.listeners(config);
         self.tls(config);
+        self.domains(config);
         if config.echo.access == echo::Access::Open && !config.domain.is_private() {
             self.odd("echo.access", "\"open\" lets anyone who finds this KUBE read and write every document");
         }
@@ -411,6 +420,43 @@ impl Checks<'_> {
             {
                 let zone = String::from(zone.clone());
                 self.wrong("dns.remote", format!("{zone:?} is there twice: name the server that takes updates of it"));
+            }
+        }
+    }
+
+    /// The own domain of an app is none of this KUBE's, and there can be a certificate for it.
+    fn domains(&mut self, config: &Config) {
+        let domain = &config.domain;
+        let uncovered = config.tls.uncovered(config.domains().map(|(_, host)| host.as_str()));
+        for (name, host) in config.domains() {
+            let option = format!("apps.{name}.domains");
+            if host.as_str() == domain.as_str() {
+                let message =
+                    format!("`{host}` is the domain of this KUBE: say `home = \"{name}\"` to have the app there");
+                self.wrong(&option, message);
+            } else if host.as_str().ends_with(&format!(".{domain}")) {
+                let message = format!(
+                    "`{host}` is below {domain}, where the folder of an app gives it its name: this one is at {name}.{domain}"
+                );
+                self.wrong(&option, message);
+            } else if uncovered.contains(&host.as_str()) {
+                let message = match config.tls.issuer {
+                    tls::Issuer::Files => {
+                        format!("no browser opens `{host}`: the certificate of [tls] does not name it")
+                    }
+                    tls::Issuer::Local | tls::Issuer::Acme => format!(
+                        "no browser opens `{host}`: the local authority vouches for {domain} alone; see `issuer` in [tls]"
+                    ),
+                };
+                self.odd(&option, message);
+            } else if domain::is_private(host.as_str())
+                && config.tls.issuer == tls::Issuer::Acme
+                && config.tls.directory.is_none()
+            {
+                self.odd(
+                    &option,
+                    format!("`{host}` is a private name, for which no public authority makes certificates"),
+                );
             }
         }
     }

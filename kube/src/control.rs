@@ -86,6 +86,7 @@ impl Control {
             } else {
                 format!("https://{name}.{domain}{port}/")
             },
+            domains: site.domains.iter().map(|host| format!("https://{host}{port}/")).collect(),
             files: site.manifest.files().count() as u64,
             bytes: site.manifest.files().map(|(_, file)| file.size).sum(),
         };

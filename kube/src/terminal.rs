@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use admin::{CheckStatus, PeerStatus, SpaceStatus, Status, Verdict};
+use admin::{CheckStatus, PeerStatus, SiteStatus, SpaceStatus, Status, Verdict};
 use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 
@@ -129,7 +129,8 @@ pub(crate) fn trust(ca: &Path, domain: &Domain) -> String {
 }
 
 fn sites(status: &Status) -> Vec<(String, String)> {
-    status.sites.iter().map(|site| (site.name.clone(), site.url.clone())).collect()
+    let urls = |site: &SiteStatus| [std::slice::from_ref(&site.url), &site.domains].concat();
+    status.sites.iter().map(|site| (site.name.clone(), urls(site).join("  "))).collect()
 }
 
 /// Another KUBE: since when it is connected and how far behind, or why it is away.

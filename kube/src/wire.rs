@@ -68,9 +68,9 @@ pub(crate) async fn wire(
     let mut appliance = Appliance::new(config.clone(), limits);
 
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
-    let served = Arc::new(Served { domain: config.domain.to_string(), sites: apps.sites() });
     let records = Arc::new(Records::default());
-    let tls = Arc::new(Tls::bind(&config.tls, served, Arc::clone(&records) as _, &registry).context("tls")?);
+    let served = Served { domain: config.domain.to_string(), sites: apps.sites(), records: Arc::clone(&records) };
+    let tls = Arc::new(Tls::bind(&config.tls, Arc::new(served), Arc::clone(&records) as _, &registry).context("tls")?);
     // What the config asks for, until it is known which ports there are: a restart changes no record.
     let offers = watch::Sender::new(hosting::offer(&config.hosting));
     let ports = dns::Ports { certificates: tls.resolver(), https: Arc::new(Offers(offers.subscribe())) };
@@ -168,6 +168,7 @@ fn build() -> metrics::BuildInfo {
 struct Served {
     domain: String,
     sites: watch::Receiver<Arc<Sites>>,
+    records: Arc<Records>,
 }
 
 impl tls::Names for Served {
@@ -178,7 +179,13 @@ impl tls::Names for Served {
     fn hosts(&self) -> Vec<String> {
         let sites = self.sites.borrow();
         let labels = [SYNC, NAMES].into_iter().chain(sites.keys().map(|label| &**label));
-        [self.domain.clone()].into_iter().chain(labels.map(|label| format!("{label}.{}", self.domain))).collect()
+        let below = labels.map(|label| format!("{label}.{}", self.domain));
+        let others = sites.values().flat_map(|site| site.domains.iter().cloned());
+        [self.domain.clone()].into_iter().chain(below).chain(others).collect()
+    }
+
+    fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<tls::Lead, String>> {
+        self.records.look_up(name).boxed()
     }
 }
 

@@ -25,6 +25,7 @@ mod dns_primaries;
 mod dns_secondaries;
 mod dnssec;
 mod docs;
+mod domains;
 mod faults;
 mod junk;
 mod measures;

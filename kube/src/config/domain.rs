@@ -25,17 +25,22 @@ impl Domain {
 
     /// Whether this is a KUBE on someone's own machine: `localhost`, or a name below it.
     pub fn is_localhost(&self) -> bool {
-        self.is_under("localhost")
+        is_under(&self.0, "localhost")
     }
 
     /// Whether no public authority issues certificates for this name.
     pub fn is_private(&self) -> bool {
-        PRIVATE.iter().any(|name| self.is_under(name))
+        is_private(&self.0)
     }
+}
 
-    fn is_under(&self, parent: &str) -> bool {
-        self.0.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    }
+/// Whether no public authority issues certificates for a name in lower case.
+pub fn is_private(name: &str) -> bool {
+    PRIVATE.iter().any(|private| is_under(name, private))
+}
+
+fn is_under(name: &str, parent: &str) -> bool {
+    name.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 impl Default for Domain {

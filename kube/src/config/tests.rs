@@ -89,6 +89,50 @@ fn pages_of_public_apps_have_a_space_of_their_own() {
     let expected = [("forum.kube.test", "app.forum"), ("kube.test", "app.shop"), ("shop.kube.test", "app.shop")];
     assert_eq!(public, expected.map(|(host, space)| (host.to_owned(), space.to_owned())).into());
     assert!(pages("[apps.shop]\nsync = \"private\"\n").is_empty());
+    let own = pages("[apps.forum]\nsync = \"public\"\ndomains = [\"Forum.example\"]\n");
+    let expected = ["forum.example", "forum.kube.test"].map(|host| (host.to_owned(), "app.forum".to_owned()));
+    assert_eq!(own, expected.into());
+}
+
+#[test]
+fn the_own_domain_of_an_app_is_known_wherever_it_matters() {
+    let config = config("domain = \"example.org\"\n[apps.shop]\ndomains = [\"Shop.example\", \"www.shop.example\"]\n");
+    let names = ["shop.example", "www.shop.example"];
+    assert_eq!(config.dns.domains, names.map(|name| name.parse().unwrap()));
+    assert_eq!(config.echo.domains, names.map(str::to_owned).into());
+    assert!(config.echo.pages.is_empty());
+}
+
+#[test]
+fn the_own_domain_of_an_app_is_none_of_this_kube() {
+    let found = problems(
+        "domain = \"kube.test\"\n[apps.shop]\ndomains = [\"kube.test\"]\n[apps.wiki]\ndomains = [\"docs.kube.test\"]\n\
+         [apps.post]\ndomains = [\"192.0.2.7\"]\n",
+    );
+    assert_eq!(
+        found[..2],
+        [
+            "kube.toml:3: apps.shop.domains: `kube.test` is the domain of this KUBE: say `home = \"shop\"` to have the app there",
+            "kube.toml:5: apps.wiki.domains: `docs.kube.test` is below kube.test, where the folder of an app gives it its name: this \
+             one is at wiki.kube.test",
+        ]
+    );
+    assert!(found.len() == 3 && found[2].starts_with("kube.toml:7:") && found[2].contains("an address"), "{found:?}");
+}
+
+#[test]
+fn an_own_domain_that_no_certificate_can_be_had_for_is_told() {
+    let told =
+        |text: &str| warnings(&format!("{text}\n[apps.shop]\ndomains = [\"shop.example\", \"shop.internal\"]\n"));
+    let found = told("domain = \"kube.test\"");
+    assert!(
+        found.len() == 2 && found[0].contains("`shop.example`: the local authority vouches for kube.test alone"),
+        "{found:?}"
+    );
+    let found = told("domain = \"example.org\"");
+    assert!(found.len() == 1 && found[0].contains("`shop.internal` is a private name"), "{found:?}");
+    let own = "domain = \"example.org\"\n[tls]\ndirectory = \"https://ca.internal/dir\"";
+    assert!(told(own).is_empty());
 }
 
 #[test]

@@ -16,6 +16,14 @@ impl Records {
         // Wired once.
         self.0.set(dns).ok();
     }
+
+    /// Where a name leads, as resolvers see it.
+    pub(super) async fn look_up(&self, name: &str) -> Result<tls::Lead, String> {
+        let dns = self.0.get().cloned().ok_or_else(|| "nobody can be asked yet".to_owned())?;
+        let name: dns::Name = name.parse().map_err(|error: dns::NotAName| error.to_string())?;
+        let dns::Found { addresses, here, is_here } = dns.find(&name).await?;
+        Ok(tls::Lead { to: addresses, here, is_here })
+    }
 }
 
 impl tls::Txt for Records {

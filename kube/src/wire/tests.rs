@@ -28,19 +28,30 @@ async fn start(config: Config) -> (Running<Config>, Arc<Control>, mpsc::Receiver
 #[tokio::test]
 async fn certificates_are_for_what_is_hosted() {
     let folder = tempfile::tempdir().unwrap();
-    let config = config(folder.path());
+    let mut config = config(folder.path());
+    let domains = vec![apps::Host::try_from("shop.example".to_owned()).unwrap()];
+    config.apps.apps.insert("shop".parse().unwrap(), apps::App { domains, ..Default::default() });
     let apps = config.apps.folder.clone();
     let (running, control, _inbox) = start(config).await;
-    let served = Served { domain: "localhost".to_owned(), sites: control.sites.clone() };
-    let names =
-        |served: &Served| ["localhost", "sync.localhost", "shop.localhost"].map(|n| tls::Names::serves(served, n));
-    assert_eq!(names(&served), [true, true, false]);
+    let (domain, sites, records) = ("localhost".to_owned(), control.sites.clone(), Arc::default());
+    let served = Served { domain, sites, records };
+    let names = |served: &Served| {
+        let hosts = tls::Names::hosts(served);
+        ["localhost", "sync.localhost", "shop.localhost", "shop.example"].map(|name| {
+            let is_served = tls::Names::serves(served, name);
+            assert_eq!(hosts.iter().any(|host| host == name), is_served, "{name}");
+            is_served
+        })
+    };
+    assert_eq!(names(&served), [true, true, false, false]);
 
     fs::create_dir(apps.join("shop")).unwrap();
     fs::write(apps.join("shop/index.html"), "hello").unwrap();
     let mut sites = control.sites.clone();
     sites.wait_for(|sites| sites.contains_key("shop")).await.unwrap();
-    assert_eq!(names(&served), [true, true, true]);
+    assert_eq!(names(&served), [true, true, true, true]);
+    let listed = control.now().sites.into_iter().find(|site| site.name == "shop").unwrap();
+    assert!(listed.domains.len() == 1 && listed.domains[0].starts_with("https://shop.example:"), "{listed:?}");
     assert!(running.stop().await);
 }
 

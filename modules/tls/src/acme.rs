@@ -1,6 +1,7 @@
 //! Certificates of a public CA, by [RFC 8555](https://www.rfc-editor.org/rfc/rfc8555): what is wanted, one order after the other.
 mod accounts;
 mod client;
+mod domains;
 mod order;
 pub(crate) mod proofs;
 mod renewal;
@@ -16,26 +17,28 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration as StdDuration,
+    time::{Duration as StdDuration, Instant},
 };
 
+use futures_util::future::join_all;
 use instant_acme::CertificateIdentifier;
 use rustls::crypto::aws_lc_rs;
 use time::{Duration, OffsetDateTime};
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, timeout_at},
+    time::timeout_at,
 };
 
-pub(crate) use self::wanted::everything_below;
 use self::{
     accounts::Accounts,
+    domains::{Places, is_outside},
     order::{Failed, Here, Issued, Wanted},
     proofs::Proofs,
     renewal::{Record, Step},
     shelf::{Look, Shelf},
     wanted::{Set, wanted},
 };
+pub(crate) use self::{domains::is_within, wanted::everything_below};
 use crate::{
     Certificate, Config, Error, Names, Txt,
     authority::Authority,
@@ -98,6 +101,8 @@ pub(crate) struct Acme {
     troubles: Mutex<BTreeMap<String, String>>,
     /// All certificates that are wanted, as they were when they were last looked at.
     known: Mutex<Vec<Certificate>>,
+    /// Where names outside of the domain lead.
+    places: Places,
     /// Who wants one to be renewed now.
     asked: Mutex<Vec<Asked>>,
     /// Something else is to be looked at.
@@ -118,6 +123,7 @@ impl Acme {
             is_clean: AtomicBool::new(false),
             troubles: Mutex::new([(FOLDER.to_owned(), LOOKED_FOR.to_owned())].into()),
             known: Mutex::default(),
+            places: Places::default(),
             asked: Mutex::default(),
             changed: Notify::new(),
         }
@@ -158,7 +164,9 @@ impl Acme {
         if !self.is_clean.swap(true, Ordering::Relaxed) && says_records {
             order::unsay(&*self.txt, &record).await;
         }
-        let (all, hosts) = (everything_below(&config.domain), self.names.hosts());
+        let all = everything_below(&config.domain);
+        let (others, hosts): (Vec<_>, Vec<_>) =
+            self.names.hosts().into_iter().partition(|host| is_outside(host, &config.domain));
         let look = self.shelf.look(directories(config)).await?;
         serve(look.pairs.clone());
         self.permit(config, &look.issuers).await;
@@ -167,12 +175,18 @@ impl Acme {
         let is_missed = look.held(&all, now).is_none_or(|held| held.validity().is_late(now));
         let failed = look.record(&all).rounds() > 0 && is_missed;
         let failures = |names: &[String]| look.record(names).rounds();
-        let sets = wanted(config, &hosts, says_records, failed, failures);
+        let mut sets = wanted(config, &hosts, says_records, failed, failures);
+        let can_say = join_all(others.iter().map(async |name| self.txt.has(&order::record(name)).await)).await;
+        let can_say: Vec<_> =
+            others.iter().zip(can_say).filter(|(_, can)| *can).map(|(name, _)| name.as_str()).collect();
+        sets.extend(domains::wanted(config, &others, |name| can_say.contains(&name), failures));
         let all_count = hosts.iter().all(|host| look.covers(host, now));
         let new = |set| Work::new(config, set, &look, set.names == all && all_count, now);
         let mut works: Vec<_> = sets.iter().map(new).collect();
+        self.look_up(&mut works, now).await;
         self.tell(&works, now);
-        if let Some(until) = hosts.iter().filter_map(|host| look.lasts(slice::from_ref(host))).min() {
+        let all_hosts = hosts.iter().chain(&others);
+        if let Some(until) = all_hosts.filter_map(|host| look.lasts(slice::from_ref(host))).min() {
             metrics.expires(until);
         }
 
@@ -183,7 +197,8 @@ impl Acme {
             asked.drain(..).for_each(|asked| asked.refuse(why));
             next = None;
         }
-        let due = (0..works.len()).filter(|index| steps[*index] == Step::Order && works[*index].waits.is_none());
+        let may_be = |work: &Work<'_>| work.waits.is_none() && work.astray.is_none();
+        let due = (0..works.len()).filter(|index| steps[*index] == Step::Order && may_be(&works[*index]));
         // Those that failed least come first, or those that fail for ever would have every turn.
         let next = next.or_else(|| due.min_by_key(|index| works[*index].record.failures));
         if let Some(index) = next {
@@ -195,6 +210,7 @@ impl Acme {
                 asked.into_iter().for_each(|asked| asked.refuse("another KUBE with this folder orders now"));
                 return Ok(Duration::seconds(10));
             }
+            work.set.names.iter().for_each(|name| self.places.ordered(name, Instant::now()));
             metrics.ordered(self.order(work).await?);
             let look = self.shelf.look(directories(config)).await?;
             serve(look.pairs.clone());
@@ -221,6 +237,20 @@ impl Acme {
             return Vec::new();
         };
         asked.extract_if(.., |asked| first.has(&asked.name)).collect()
+    }
+
+    /// Looks where names outside of the domain lead for which a certificate is to be ordered.
+    async fn look_up(&self, works: &mut [Work<'_>], now: OffsetDateTime) {
+        let is_due = |work: &&Work<'_>| {
+            // Also while an order has to wait that failed: that may have been why.
+            work.is_outside() && (work.step(now) == Step::Order || work.record.failures > 0)
+        };
+        let due: Vec<_> = works.iter().filter(is_due).map(|work| work.set.names[0].as_str()).collect();
+        let domain = works.first().map_or("", |work| &work.config.domain);
+        self.places.look(&*self.names, &due, domain, Instant::now()).await;
+        for work in works {
+            work.astray = self.places.astray(&work.set.names[0], Instant::now());
+        }
     }
 
     /// Takes note of how everything is.
@@ -290,7 +320,7 @@ impl Acme {
 
     /// Gets a certificate, with its key; or an error, and how long the CA wants to be left alone, if it says so.
     async fn get(&self, work: &Work<'_>, ca: &PublicCa) -> Result<Issued, (Failed, Option<StdDuration>)> {
-        let deadline = Instant::now() + order::LONGEST;
+        let deadline = tokio::time::Instant::now() + order::LONGEST;
         let account = timeout_at(deadline, self.accounts.open(work.config, ca)).await;
         let (account, client) = account.unwrap_or(Err((Failed::Late, None)))?;
         // What was said before is not about this order.
@@ -416,13 +446,21 @@ struct Work<'a> {
     is_spare: bool,
     /// Why it is not ordered now, whatever is due.
     waits: Option<String>,
+    /// Why it would be ordered in vain, unless a person wants it.
+    astray: Option<String>,
 }
 
 impl<'a> Work<'a> {
     fn new(config: &'a Config, set: &'a Set, look: &Look, is_spare: bool, now: OffsetDateTime) -> Self {
         let held = look.held(&set.names, now).cloned();
         let waits = why_not(set, held.is_none(), look.counts(now));
-        Self { config, set, record: look.record(&set.names), held, lasts: look.lasts(&set.names), is_spare, waits }
+        let (record, lasts) = (look.record(&set.names), look.lasts(&set.names));
+        Self { config, set, record, held, lasts, is_spare, waits, astray: None }
+    }
+
+    /// Whether it is for a name outside of the domain, for which no local CA stands in.
+    fn is_outside(&self) -> bool {
+        self.set.names.iter().any(|name| is_outside(name, &self.config.domain))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -451,7 +489,7 @@ impl<'a> Work<'a> {
             from: validity.map(|validity| validity.from),
             until: validity.map(|validity| validity.until),
             renewal: Some(self.record.order_at(validity, now)),
-            error: self.record.error.clone(),
+            error: self.astray.clone().or_else(|| self.record.error.clone()),
         }
     }
 
@@ -465,9 +503,13 @@ impl<'a> Work<'a> {
         let serves = match self.lasts {
             Some(lasts) if lasts < now => format!("one that expired on {} serves", lasts.date()),
             Some(_) => "another serves".to_owned(),
+            None if self.is_outside() => "its visitors get none".to_owned(),
             None => "the local CA serves".to_owned(),
         };
         if let Some(why) = self.waits.as_ref().filter(|_| self.step(now) == Step::Order) {
+            return Some(why.clone());
+        }
+        if let Some(why) = &self.astray {
             return Some(why.clone());
         }
         match (&self.held, &self.record.error) {

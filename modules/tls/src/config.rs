@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, acme::is_within, pair::Pair};
 
 /// The `[tls]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +125,22 @@ impl Config {
             ("tls.external_account", secret(&mut self.external_account)),
         ];
         named.into_iter().filter_map(|(option, path)| Some((option.to_owned(), path?))).chain(fallback).collect()
+    }
+
+    /// Those of some host names, outside of the domain perhaps, that no certificate is to be had for. Reads the files; if they cannot
+    /// be used, that is told elsewhere.
+    pub fn uncovered<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+        let mut names: Vec<_> = names.into_iter().collect();
+        match (self.issuer, self.files()) {
+            (Issuer::Acme, _) | (Issuer::Files, None) => names.clear(),
+            (Issuer::Local, _) => names.retain(|name| !is_within(name, &self.domain)),
+            (Issuer::Files, Some(_)) if names.is_empty() => {}
+            (Issuer::Files, Some((certificate, key))) => match Pair::load(certificate, key) {
+                Ok(pair) => names.retain(|name| !pair.covers(name)),
+                Err(_) => names.clear(),
+            },
+        }
+        names
     }
 
     /// The certificate and key files, if they are what serves.

@@ -29,6 +29,7 @@
 //!   run, every 10 s: files changed? --+--> load, check, swap          CA expired? --> make it anew
 //!
 //!   acme:  wanted (hosts, challenge) -> names         (pure)     order:   names -> account, proofs, key and chain
+//!          domains (names outside of the domain)                 -> names, and which of them lead elsewhere
 //!          renewal (record, certificate, now) -> order, ask, rest (pure)
 //!          proofs: a page, a handshake, a TXT record             shelf:   accounts/, certificates/ in the data folder
 //! ```
@@ -71,7 +72,7 @@ pub use acme::proofs::ACME_TLS;
 pub use certificate::Certificate;
 pub use config::{Challenge, Config, Directory, ExternalAccount, Issuer, PublicCa};
 pub use error::Error;
-pub use ports::{Names, Txt};
+pub use ports::{Lead, Names, Txt};
 
 use acme::{Acme, Public};
 use authority::Authority;

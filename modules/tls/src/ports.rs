@@ -1,4 +1,6 @@
 //! What this module needs from others.
+use std::net::IpAddr;
+
 use futures_util::future::BoxFuture;
 
 /// Which names get a certificate. Whoever knows what is served implements it.
@@ -10,6 +12,23 @@ pub trait Names: Send + Sync + 'static {
 
     /// The host names that are served now, in the same form.
     fn hosts(&self) -> Vec<String>;
+
+    /// Where a name outside of the domain leads, as the world sees it. Asked before a certificate is ordered for it.
+    ///
+    /// # Errors
+    /// Nobody knows, in words.
+    fn look_up<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Lead, String>>;
+}
+
+/// Where a name leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lead {
+    /// Its addresses; none if it has none.
+    pub to: Vec<IpAddr>,
+    /// The addresses at which visitors reach this KUBE; none if that is not known.
+    pub here: Vec<IpAddr>,
+    /// Whether one of its addresses is known to be one of this KUBE.
+    pub is_here: bool,
 }
 
 /// Who says TXT records, for a CA to look at.

@@ -104,7 +104,10 @@ impl Resolver {
                 Refusal::Failed
             }),
             None => {
-                *self.uncovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+                // Of those that are ordered it is said anyway which ones there are not.
+                if !matches!(**source, Source::Public(_)) {
+                    *self.uncovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(name);
+                }
                 Err(Refusal::NotCovered)
             }
         }
