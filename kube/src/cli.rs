@@ -11,7 +11,7 @@ use crate::{
     config::{self, Environment, Loaded, Unusable},
     dns, docs, init, new,
     outcome::Outcome,
-    run, terminal, token,
+    run, terminal, token, trust,
 };
 
 /// Hosting for a small team in one program: apps with TLS, and an always-on ECHO peer.
@@ -56,8 +56,8 @@ enum Command {
         #[arg(value_name = "NAME")]
         folder: PathBuf,
     },
-    /// Say how browsers and tools come to trust the local certificate authority
-    Trust,
+    /// Say how browsers and tools come to trust the local certificate authority, or have those of this machine do so
+    Trust(trust::Trust),
     /// Make, list and revoke tokens: what lets programs and people in
     #[command(subcommand)]
     Token(token::Command),
@@ -100,8 +100,8 @@ impl Cli {
                 Ok(loaded) => check(&loaded, print),
                 Err(outcome) => return outcome,
             },
-            Command::Trust => match load(file.as_deref(), &environment) {
-                Ok(loaded) => trust(&loaded),
+            Command::Trust(trust) => match load(file.as_deref(), &environment) {
+                Ok(loaded) => trust::execute(&trust, &loaded, &environment),
                 Err(outcome) => return outcome,
             },
             Command::Reload => match load(file.as_deref(), &environment) {
@@ -153,17 +153,6 @@ fn check(loaded: &Loaded, print: bool) -> anyhow::Result<()> {
         Some(file) => terminal::say(format!("{} is fine", file.display())),
         None => terminal::say(format!("no {}: development mode is fine", config::SYSTEM_FILE)),
     }
-    Ok(())
-}
-
-fn trust(loaded: &Loaded) -> anyhow::Result<()> {
-    let ca = tls::local_ca(&loaded.config.tls);
-    anyhow::ensure!(
-        ca.exists(),
-        "there is no local certificate authority at {} yet: it is made when KUBE first runs with tls.issuer = \"local\"",
-        ca.display()
-    );
-    terminal::say(terminal::trust(&ca, &loaded.config.domain));
     Ok(())
 }
 

@@ -34,6 +34,7 @@ mod run;
 mod systemd;
 mod terminal;
 mod token;
+mod trust;
 pub mod wire;
 
 pub use outcome::Outcome;

@@ -18,9 +18,9 @@ use crate::{
 
 const STRONG: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const ODD: Style = AnsiColor::Yellow.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const ODD: Style = AnsiColor::Yellow.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 /// Spaces that people are shown.
 const SPACES: usize = 10;
 
@@ -102,9 +102,14 @@ pub(crate) fn checked(found: &[CheckStatus]) -> String {
             Verdict::Wrong => (BAD, "wrong"),
             Verdict::Unknown => (ODD, "unknown"),
         };
-        format!("{style}{word:<8}{style:#}{STRONG}{}{STRONG:#}: {}", finding.about, finding.says)
+        marked(style, word, &finding.about, &finding.says)
     };
     found.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What is said of one thing among several, behind a word for how it is.
+pub(crate) fn marked(style: Style, word: &str, about: &str, says: &str) -> String {
+    format!("{style}{word:<8}{style:#}{STRONG}{about}{STRONG:#}: {says}")
 }
 
 /// How to trust the local CA, for the tools that people use.
@@ -113,6 +118,9 @@ pub(crate) fn trust(ca: &Path, domain: &Domain) -> String {
     format!(
         "The certificates of {domain} are signed by this KUBE's own authority, which can sign for {domain} alone:\n\n  \
          {path}\n\n\
+         {STRONG}This machine{STRONG:#} (Debian's store, as root; Chromium and Firefox of this user; `uninstall` undoes it)\n  \
+         kube trust install\n\n\
+         By hand, and elsewhere:\n\n\
          {STRONG}Debian, Ubuntu{STRONG:#} (curl, git, most programs)\n  \
          sudo cp {path} /usr/local/share/ca-certificates/kube-{domain}.crt && sudo update-ca-certificates\n\
          {STRONG}Chromium, Chrome on Linux{STRONG:#} (certutil is in libnss3-tools)\n  \

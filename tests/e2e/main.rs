@@ -38,4 +38,5 @@ mod starting;
 mod stopping;
 mod sync;
 mod tokens;
+mod trust;
 mod updates;
