@@ -61,7 +61,7 @@ enum Command {
     /// Make, list and revoke tokens: what lets programs and people in
     #[command(subcommand)]
     Token(token::Command),
-    /// List the certificates that serve, and order one anew
+    /// List the certificates that serve, order one anew, or take over those of certbot or Caddy
     Certs(certs::Certs),
     /// List the zones and records that are served, and what a registrar is to be told
     #[command(subcommand)]
@@ -110,7 +110,10 @@ impl Cli {
             },
             Command::Status { json } => status(&socket(file.as_deref(), &environment), json).await,
             Command::Token(command) => token::execute(command, &socket(file.as_deref(), &environment)).await,
-            Command::Certs(certs) => certs::execute(certs, &socket(file.as_deref(), &environment)).await,
+            Command::Certs(certs) => {
+                let load = || load(file.as_deref(), &environment);
+                return certs::execute(certs, &socket(file.as_deref(), &environment), load).await;
+            }
             Command::Dns(command) => dns::execute(command, &socket(file.as_deref(), &environment)).await,
             Command::Docs(docs) => return docs::execute(docs, &socket(file.as_deref(), &environment)).await,
             Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,

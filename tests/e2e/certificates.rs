@@ -163,10 +163,10 @@ fn each_host_gets_a_certificate_by_a_handshake_or_a_page() {
 }
 
 /// A name server that knows where every name is, and nothing that proves one. Dropping it stops it.
-struct Elsewhere(Child);
+pub(crate) struct Elsewhere(Child);
 
 impl Elsewhere {
-    fn start(dns: &str) -> Self {
+    pub(crate) fn start(dns: &str) -> Self {
         let mut command = Command::new("pebble-challtestsrv");
         command.args(["-dns01", dns, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]);
         command.args(["-http01", "", "-https01", "", "-tlsalpn01", ""]);

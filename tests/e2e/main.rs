@@ -27,6 +27,7 @@ mod dnssec;
 mod docs;
 mod domains;
 mod faults;
+mod import;
 mod junk;
 mod measures;
 mod metrics;

@@ -5,7 +5,7 @@ mod domains;
 mod order;
 pub(crate) mod proofs;
 mod renewal;
-mod shelf;
+pub(crate) mod shelf;
 mod wanted;
 
 use std::{

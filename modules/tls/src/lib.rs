@@ -45,6 +45,7 @@ mod cache;
 mod certificate;
 mod config;
 mod error;
+mod import;
 mod metrics;
 mod pair;
 mod ports;
@@ -72,6 +73,7 @@ pub use acme::proofs::ACME_TLS;
 pub use certificate::Certificate;
 pub use config::{Challenge, Config, Directory, ExternalAccount, Issuer, PublicCa};
 pub use error::Error;
+pub use import::{Import, Outcome, import};
 pub use ports::{Lead, Names, Txt};
 
 use acme::{Acme, Public};

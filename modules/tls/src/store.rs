@@ -2,7 +2,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::Path,
 };
 
@@ -41,10 +41,25 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Makes a folder that only its owner may enter.
+/// Makes a folder that only its owner may enter, and those that it is in.
 pub(crate) fn private_folder(path: &Path) -> Result<(), Error> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o700))).map_err(failed_write(path))
+    if !path.exists() {
+        if let Some(above) = path.parent().filter(|above| !above.exists()) {
+            private_folder(above)?;
+        }
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.and_then(|()| File::open(path)).and_then(|made| hand_down(&made, path)).map_err(failed_write(path))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed_write(path))
+}
+
+/// Gives what root made at `path` to whoever owns the folder it is in: a KUBE that runs as that user is to read and write it.
+pub(crate) fn hand_down(made: &File, path: &Path) -> io::Result<()> {
+    let owner = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
+    if made.metadata()?.uid() == 0 && owner.uid() != 0 {
+        fchown(made, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 /// Takes the folder's lock until the result is dropped: two programs do not make two CAs.
@@ -64,6 +79,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
             Ok(()) | Err(_) => {}
         }
         let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&next)?;
+        hand_down(&file, path)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&next, path)?;

@@ -152,6 +152,7 @@ impl Shelf {
         beside(move || {
             let failed = |source| Error::Write { path: path.clone(), source };
             let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+            store::hand_down(&file, &path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => Ok(Some(file)),
                 Err(TryLockError::WouldBlock) => Ok(None),
