@@ -82,6 +82,7 @@ pub(crate) async fn wire(
     let ports = hosting::Ports {
         sites: apps.sites(),
         certificates: tls.resolver(),
+        trust: Arc::new(Certificates(Arc::clone(&tls))),
         mounts: vec![
             Mount { label: Some(SYNC), well_known: Some(SYNC_PATH), is_open: false, router: echo.router() },
             Mount { label: Some(NAMES), well_known: None, is_open: false, router: dns.router() },

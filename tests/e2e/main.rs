@@ -39,5 +39,6 @@ mod starting;
 mod stopping;
 mod sync;
 mod tokens;
+mod transport;
 mod trust;
 mod updates;

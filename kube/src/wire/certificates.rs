@@ -1,4 +1,4 @@
-//! The certificates, for the admin API.
+//! The certificates, for the admin API and for hosting.
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -9,6 +9,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Where certificates are.
+#[derive(Debug)]
 pub(super) struct Certificates(pub(super) Arc<Tls>);
 
 impl admin::Certificates for Certificates {
@@ -33,6 +34,12 @@ impl admin::Certificates for Certificates {
             })
         }
         .boxed()
+    }
+}
+
+impl hosting::Trust for Certificates {
+    fn is_public(&self, name: &str) -> bool {
+        self.0.is_public(name)
     }
 }
 

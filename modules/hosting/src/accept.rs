@@ -105,6 +105,7 @@ impl Hosting {
             scheme: listener.scheme,
             peer,
             redirect: settings.redirect(listener),
+            hsts: None,
             pulse: Arc::clone(&stream.pulse),
             clock: stream.clock,
         };

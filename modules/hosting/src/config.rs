@@ -42,6 +42,9 @@ pub struct Config {
     pub cache: ByteSize,
     /// Largest file kept in that memory.
     pub cached_file: ByteSize,
+    /// How long browsers come over HTTPS alone once they have seen a certificate that everyone trusts; zero: nobody is told so.
+    #[serde(with = "humantime_serde")]
+    pub hsts: Duration,
     /// Whether `/.well-known/kube/apps` tells everyone which apps are served.
     pub list_apps: bool,
     /// Derived: the domain whose host names are served.
@@ -75,6 +78,8 @@ impl Default for Config {
             streams: NonZeroU32::new(100).expect("the default is not zero"),
             cache: ByteSize::mib(16),
             cached_file: ByteSize::kib(256),
+            // What humantime calls a year.
+            hsts: Duration::from_secs(31_557_600),
             list_apps: true,
             domain: "localhost".to_owned(),
             addresses: Vec::new(),

@@ -36,10 +36,9 @@ const RESETS: usize = 32;
 const BUFFER: usize = 256 * 1024;
 
 /// Serves the connection until it ends, or until the module stops and its requests are answered.
-pub(crate) async fn serve(caller: Caller, stream: Stream, tls: Option<Arc<rustls::ServerConfig>>, cx: Context) {
-    let caller = Arc::new(caller);
+pub(crate) async fn serve(mut caller: Caller, stream: Stream, tls: Option<Arc<rustls::ServerConfig>>, cx: Context) {
     let Some(tls) = tls else {
-        return http1(caller, stream, &cx).await;
+        return http1(Arc::new(caller), stream, &cx).await;
     };
     let metrics = &caller.server.metrics;
     let handshake = timeout(caller.config.handshake_timeout, TlsAcceptor::from(tls).accept(stream));
@@ -58,7 +57,10 @@ pub(crate) async fn serve(caller: Caller, stream: Stream, tls: Option<Arc<rustls
         },
         () = cx.stopped() => return,
     };
-    match stream.get_ref().1.alpn_protocol() {
+    let (_, session) = stream.get_ref();
+    caller.hsts = caller.server.hsts(session.server_name(), &caller.config);
+    let caller = Arc::new(caller);
+    match session.alpn_protocol() {
         Some(b"h2") => http2(caller, stream, &cx).await,
         Some(protocol) if protocol == ACME_TLS.as_bytes() => {}
         Some(_) | None => http1(caller, stream, &cx).await,

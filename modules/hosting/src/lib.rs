@@ -78,7 +78,7 @@ use door::Door;
 pub use error::Error;
 use listen::Listener;
 use metrics::Metrics;
-pub use ports::{Mount, Offer, Ports, Scheme};
+pub use ports::{Mount, Offer, Ports, Scheme, Trust};
 pub use route::serves;
 use server::Server;
 

@@ -10,12 +10,23 @@ pub struct Ports {
     pub sites: watch::Receiver<Arc<kube_manifest::Sites>>,
     /// Chooses the certificate of a handshake; swaps certificates inside.
     pub certificates: Arc<dyn ResolvesServerCert>,
+    /// Knows which of them everyone trusts.
+    pub trust: Arc<dyn Trust>,
     /// Where requests go that are not for files.
     pub mounts: Vec<Mount>,
     /// The path at which pages sync on their own host: `/.well-known/kube/config` says so.
     pub sync: &'static str,
     /// Where it is told what HTTPS offers, as long as this listens.
     pub offers: watch::Sender<Option<Offer>>,
+}
+
+/// Who knows how far certificates are trusted.
+pub trait Trust: fmt::Debug + Send + Sync + 'static {
+    /// Whether the certificate of the host `name`, in lower case, is one that everyone trusts. Only then is a browser told to come over
+    /// HTTPS alone: it lets nobody past a certificate that it does not trust from then on.
+    ///
+    /// Asked after every handshake: it must answer at once.
+    fn is_public(&self, name: &str) -> bool;
 }
 
 /// How HTTPS is served: what clients may be told before they come.

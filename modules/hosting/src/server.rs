@@ -2,6 +2,7 @@
 use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
 use axum::extract::ConnectInfo;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
@@ -15,7 +16,7 @@ use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 
 use crate::{
-    Config, Mount, Ports, Scheme,
+    Config, Mount, Ports, Scheme, Trust,
     answer::{self, Answer, Piece},
     body::{self, InFlight},
     contents::{Content, Contents},
@@ -32,6 +33,7 @@ use crate::{
 pub(crate) struct Server {
     domain: String,
     sites: watch::Receiver<Arc<Sites>>,
+    trust: Arc<dyn Trust>,
     mounts: Vec<Mount>,
     sync: &'static str,
     /// The labels of mounts, and their mount.
@@ -50,6 +52,8 @@ pub(crate) struct Caller {
     pub peer: SocketAddr,
     /// The port of HTTPS, if this is plain HTTP that has to go there.
     pub redirect: Option<u16>,
+    /// What every response says of how long to come over HTTPS alone, if anything.
+    pub hsts: Option<HeaderValue>,
     pub pulse: Arc<Pulse>,
     pub clock: Instant,
 }
@@ -63,6 +67,7 @@ impl Server {
         Self {
             domain: config.domain.to_ascii_lowercase(),
             sites: ports.sites,
+            trust: ports.trust,
             mounts: ports.mounts,
             sync: ports.sync,
             labels,
@@ -70,6 +75,18 @@ impl Server {
             contents: Contents::new(config, Arc::clone(&metrics)),
             metrics,
         }
+    }
+
+    /// What is said on a connection to `host` of how long to come over HTTPS alone
+    /// ([RFC 6797 section 6.1](https://www.rfc-editor.org/rfc/rfc6797#section-6.1)): nothing where a certificate is not trusted by
+    /// everyone, nor of `localhost`, a name that every program of a machine shares.
+    pub(crate) fn hsts(&self, host: Option<&str>, config: &Config) -> Option<HeaderValue> {
+        let is_said = !config.hsts.is_zero() && self.domain != "localhost";
+        let host = host.filter(|_| is_said)?;
+        let text = format!("max-age={}", config.hsts.as_secs());
+        self.trust
+            .is_public(host)
+            .then(|| HeaderValue::from_maybe_shared(Bytes::from(text)).expect("a number is ASCII"))
     }
 }
 
@@ -100,6 +117,9 @@ impl Caller {
             // Before hyper gives the stream away: from then on the stream itself has to know.
             self.pulse.upgrade();
             metrics.upgraded.inc();
+        }
+        if let Some(hsts) = &self.hsts {
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
         counters[Metrics::class(response.status())].inc();
         metrics.duration.observe(begun.elapsed().as_secs_f64());

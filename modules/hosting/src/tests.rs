@@ -2,6 +2,7 @@
 use std::{
     fs,
     future::Future,
+    io,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, atomic::AtomicU8, atomic::Ordering},
@@ -39,6 +40,7 @@ mod answers;
 mod life;
 mod limits;
 mod mounts;
+mod transport;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const DOMAIN: &str = "kube.test";
@@ -59,6 +61,16 @@ struct World {
     sites: watch::Sender<Arc<Sites>>,
     blobs: TempDir,
     root: rustls::pki_types::CertificateDer<'static>,
+}
+
+/// Everyone trusts the certificates of all apps but one.
+#[derive(Debug)]
+struct Trusted;
+
+impl Trust for Trusted {
+    fn is_public(&self, name: &str) -> bool {
+        name != "wiki.kube.test"
+    }
 }
 
 #[derive(Debug)]
@@ -119,7 +131,8 @@ impl World {
         let (certificates, root) = certificate();
         let registry = Registry::new();
         let offers = watch::Sender::default();
-        let ports = Ports { sites: receiver, certificates, mounts, sync: "/.well-known/kube/sync", offers };
+        let (trust, sync) = (Arc::new(Trusted), "/.well-known/kube/sync");
+        let ports = Ports { sites: receiver, certificates, trust, mounts, sync, offers };
         let hosting = Arc::new(Hosting::bind(&config, ports, &registry).unwrap());
         let mut appliance = Appliance::new(config, Limits { drain: PATIENCE, ..Limits::default() });
         appliance.add(Arc::clone(&hosting), |config| config);
@@ -142,17 +155,26 @@ impl World {
     }
 
     async fn tls(&self, alpn: &[&str]) -> TlsStream<TcpStream> {
+        self.tls_to("shop.kube.test", alpn, rustls::crypto::aws_lc_rs::default_provider()).await.unwrap()
+    }
+
+    /// A handshake for this name, by a client with these algorithms.
+    async fn tls_to(
+        &self,
+        name: &'static str,
+        alpn: &[&str],
+        provider: rustls::crypto::CryptoProvider,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        let name = ServerName::try_from("shop.kube.test").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, self.tcp(Scheme::Https).await).await.unwrap()
+        let name = ServerName::try_from(name).unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, self.tcp(Scheme::Https).await).await
     }
 
     async fn client(&self, way: Way) -> Client {

@@ -49,6 +49,7 @@ mod import;
 mod metrics;
 mod pair;
 mod ports;
+mod public;
 mod resolver;
 mod store;
 mod validity;
@@ -139,6 +140,16 @@ impl Tls {
     /// What a TLS listener asks for certificates. It stays the same object when certificates change.
     pub fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
         Arc::clone(&self.resolver) as Arc<dyn ResolvesServerCert>
+    }
+
+    /// Whether the certificate for `name`, a host name in lower case, is one that everyone trusts: of an authority that this machine's
+    /// own list has, whoever ordered it. Never while the local CA vouches for that name.
+    pub fn is_public(&self, name: &str) -> bool {
+        match &*self.resolver.source() {
+            Source::Public(public) => public.pair(name).is_some_and(Pair::is_public),
+            Source::Files(pair) => pair.covers(name) && pair.is_public(),
+            Source::Local(_) => false,
+        }
     }
 
     /// Every certificate that serves, or is to. The local CA makes its own for each name: it stands for all of them.

@@ -13,7 +13,7 @@ use rustls::{
 use time::OffsetDateTime;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
 
-use crate::{Error, NOTICE_DAYS, store, validity::Validity};
+use crate::{Error, NOTICE_DAYS, public, store, validity::Validity};
 
 /// A usable pair. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Pair {
     names: Vec<String>,
     /// When the whole chain counts.
     validity: Validity,
+    /// Whether everyone trusts it.
+    is_public: bool,
 }
 
 impl Pair {
@@ -53,7 +55,8 @@ impl Pair {
         let validity = read.iter().map(Validity::of).reduce(Validity::and).expect("a chain is not empty");
         let private = private_key(private).map_err(|reason| Error::Key { path: key.to_owned(), reason })?;
         let key = certified(chain, private, certificate, key)?;
-        Ok(Self { key: Arc::new(key), names, validity })
+        let is_public = public::vouches(&key.cert);
+        Ok(Self { key: Arc::new(key), names, validity, is_public })
     }
 
     /// Chain and key, for a handshake.
@@ -64,6 +67,11 @@ impl Pair {
     /// When the whole chain counts.
     pub(crate) fn validity(&self) -> Validity {
         self.validity
+    }
+
+    /// Whether everyone trusted it when it was read.
+    pub(crate) fn is_public(&self) -> bool {
+        self.is_public
     }
 
     /// The server's own certificate.

@@ -5,7 +5,8 @@ use super::*;
 
 fn ports() -> Ports {
     let (_, sites) = watch::channel(Arc::default());
-    Ports { sites, certificates: certificate().0, mounts: Vec::new(), sync: "/sync", offers: watch::Sender::default() }
+    let (certificates, trust, offers) = (certificate().0, Arc::new(Trusted), watch::Sender::default());
+    Ports { sites, certificates, trust, mounts: Vec::new(), sync: "/sync", offers }
 }
 
 #[tokio::test]

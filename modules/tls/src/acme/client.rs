@@ -30,7 +30,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{Error, store};
+use crate::{Error, public, store};
 
 /// How long an answer may take, from the connection on.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -227,8 +227,7 @@ async fn connect(name: &str, port: u16) -> Result<TcpStream, Boxed> {
 
 /// The roots of the system, and those of a file.
 fn roots(own: Option<&Path>) -> Result<RootCertStore, Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut roots = public::roots();
     if let Some(path) = own {
         let bad = |reason| Error::Certificate { path: path.to_owned(), reason };
         let text = store::read(path)?;
