@@ -17,7 +17,7 @@ fn an_authority_that_has_customers_issues_to_those_it_knows() {
     let customer = r#"external_account = { key_id = "team-7", secret_file = "customer.key" }"#;
     let site = Site::with("auto", customer);
     fs::write(site.home.path("customer.key"), format!("{}\n", CUSTOMER.1)).unwrap();
-    let authority = site.authority_for(Some(CUSTOMER), USUAL);
+    let authority = site.authority_for(CUSTOMER, USUAL);
     let kube = site.home.start();
     until_ready(&kube);
     site.visit(&authority, "kube.test").ok();
@@ -25,7 +25,7 @@ fn an_authority_that_has_customers_issues_to_those_it_knows() {
 
     // Whoever does not say who it is is told what to set.
     let stranger = Site::new("auto");
-    let _authority = stranger.authority_for(Some(CUSTOMER), USUAL);
+    let _authority = stranger.authority_for(CUSTOMER, USUAL);
     let kube = stranger.home.start();
     kube.journal.wait(From::Stderr, "set `external_account`");
     kube.stop();

@@ -2,7 +2,7 @@
 use std::{
     fs,
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -15,6 +15,8 @@ use crate::{
 
 /// How it looks at names, and at those who ask.
 pub(crate) struct Rules<'a> {
+    /// The program.
+    pub(crate) pebble: &'a Path,
     /// The name server that it asks.
     pub(crate) dns: &'a str,
     /// Where it looks for pages, and makes handshakes.
@@ -29,9 +31,29 @@ pub(crate) struct Rules<'a> {
 impl Default for Rules<'_> {
     /// It refuses nothing by chance, and finds no pages and handshakes.
     fn default() -> Self {
-        Self { dns: "", http: 1, https: 1, customer: None, refused: 0 }
+        Self { pebble: Path::new("pebble"), dns: "", http: 1, https: 1, customer: None, refused: 0 }
     }
 }
+
+/// A newer Pebble, which says when to renew, and makes several kinds of certificates, and some for addresses; says why if there is
+/// none.
+#[expect(clippy::print_stdout, reason = "why nothing is tested")]
+pub(crate) fn newer() -> Option<PathBuf> {
+    // As scripts/install-newer-pebble leaves it.
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/pebble"));
+    let program = folder.join("usr/bin/pebble");
+    if program.exists() {
+        return Some(program);
+    }
+    let why = fs::read_to_string(folder.join("why"));
+    println!("skipped: {}", why.as_deref().unwrap_or("scripts/install-newer-pebble was not run").trim());
+    None
+}
+
+/// What DNS records call it.
+pub(crate) const NAME: &str = "pebble.test";
+/// How long a certificate of the profile "shortlived" lasts, in seconds.
+pub(crate) const SHORT: i64 = 6 * 24 * 60 * 60;
 
 /// Pebble, in a KUBE's folder, where `pebble.pem` vouches for its address. Dropping it stops it.
 pub(crate) struct Authority {
@@ -39,6 +61,7 @@ pub(crate) struct Authority {
     port: u16,
     management: u16,
     certificate: PathBuf,
+    log: PathBuf,
 }
 
 impl Authority {
@@ -68,20 +91,32 @@ impl Authority {
             "httpPort": rules.http, "tlsPort": rules.https,
             "ocspResponderURL": "", "externalAccountBindingRequired": rules.customer.is_some(),
             "externalAccountMACKeys": serde_json::Map::from_iter(rules.customer.map(|(id, key)| (id.to_owned(), key.into()))),
+            // An older one says nothing of itself, and knows no profiles.
+            "caaIdentities": [NAME],
+            "profiles": {
+                "default": { "description": "three months", "validityPeriod": 90 * 24 * 60 * 60 },
+                "shortlived": { "description": "six days", "validityPeriod": SHORT },
+            },
         } });
         fs::write(path("pebble.json"), config.to_string()).unwrap();
-        let mut command = Command::new("pebble");
+        let mut command = Command::new(rules.pebble);
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", rules.refused.to_string());
         command.env("PEBBLE_ALTERNATE_ROOTS", "1");
         command.arg("-config").arg(path("pebble.json")).args(["-dnsserver", rules.dns]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let authority = Self { process, port, management, certificate: path("pebble.pem") };
+        let log = path("pebble.log");
+        let process = command.stdout(fs::File::create(&log).unwrap()).stderr(Stdio::null()).spawn().unwrap();
+        let authority = Self { process, port, management, certificate: path("pebble.pem"), log };
         eventually("Pebble", || TcpStream::connect(("127.0.0.1", port)).ok());
         authority
     }
 
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}/dir", self.port)
+    }
+
+    /// What it said so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// The root of what it issues, in a file.
@@ -91,12 +126,27 @@ impl Authority {
 
     /// The root of one of the chains that it offers, of which the first is the usual one.
     pub(crate) fn root_of(&self, home: &Home, chain: usize) -> PathBuf {
-        let mut command = Command::new("curl");
-        command.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(&self.certificate);
-        let root = Ran::from(command.arg(format!("https://localhost:{}/roots/{chain}", self.management))).ok();
+        let root = self.manage(&[], &format!("roots/{chain}"));
         let path = home.path(&format!("root-{chain}.pem"));
         fs::write(&path, root).unwrap();
         path
+    }
+
+    /// Has a certificate of its own, in a file, be one that is to be renewed between these moments, in RFC 3339. Only a newer one does.
+    pub(crate) fn advise(&self, certificate: &Path, [start, end]: [&str; 2]) {
+        let mut command = Command::new("openssl");
+        let leaf = Ran::from(command.args(["x509", "-in"]).arg(certificate)).ok();
+        let advice = serde_json::json!({"suggestedWindow": {"start": start, "end": end}}).to_string();
+        let asked = serde_json::json!({"Certificate": leaf, "ARIResponse": advice}).to_string();
+        self.manage(&["--data", &asked], "set-renewal-info/");
+    }
+
+    /// Asks at its other port.
+    fn manage(&self, arguments: &[&str], path: &str) -> String {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--fail", "--cacert"]).arg(&self.certificate).args(arguments);
+        command.arg(format!("https://localhost:{}/{path}", self.management));
+        Ran::from(&mut command).ok()
     }
 }
 

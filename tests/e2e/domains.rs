@@ -79,7 +79,7 @@ directory_ca = "pebble.pem"
     /// Starts the authority, which refuses as many requests by chance as it usually does.
     fn authority(&self) -> Authority {
         let dns = format!("127.0.0.1:{}", self.dns);
-        let rules = Rules { dns: &dns, http: self.http, https: self.https, customer: None, refused: 5 };
+        let rules = Rules { dns: &dns, http: self.http, https: self.https, refused: 5, ..Rules::default() };
         Authority::start_at(&self.home, &rules, self.authority)
     }
 

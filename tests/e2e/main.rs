@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod authority;
+mod between;
 mod client;
 mod curl;
 mod journal;
@@ -27,6 +28,7 @@ mod dnssec;
 mod docs;
 mod domains;
 mod faults;
+mod hard_authorities;
 mod import;
 mod junk;
 mod measures;
@@ -34,6 +36,7 @@ mod metrics;
 mod new;
 mod proofs_elsewhere;
 mod reload;
+mod renewals;
 mod serving;
 mod starting;
 mod stopping;

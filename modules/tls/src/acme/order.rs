@@ -6,6 +6,7 @@ use instant_acme::{
     OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -179,7 +180,7 @@ async fn issue(
         finalize(&mut order, request.der(), &mut tries).await?;
     }
     let chain = loop {
-        match order.poll_certificate(&POLL).await {
+        match order.poll_certificate(&POLL).await.and_then(chain) {
             Err(error) if order.state().status != OrderStatus::Invalid && tries.again(&error).await => {}
             answered => break answered?,
         }
@@ -308,6 +309,16 @@ async fn below(root: &str, account: &Account, client: &Client, usual: String) ->
     }
     tracing::warn!(%root, "the CA has no chain to this root: its usual one serves");
     usual
+}
+
+/// What may be a chain of certificates, in PEM: something between us and the CA may have said anything.
+fn chain(text: String) -> Result<String, Error> {
+    let first = CertificateDer::pem_slice_iter(text.as_bytes()).next();
+    if first.is_some_and(|first| first.is_ok()) {
+        Ok(text)
+    } else {
+        Err(Error::Str("a certificate in what the CA sent"))
+    }
 }
 
 /// Fetches what there is to prove.
