@@ -37,6 +37,7 @@ mod new;
 mod proofs_elsewhere;
 mod reload;
 mod renewals;
+mod scanners;
 mod serving;
 mod starting;
 mod stopping;
