@@ -109,9 +109,11 @@ pub(crate) fn execute(trust: &Trust, loaded: &Loaded, environment: &Environment)
 
 /// The authority's certificate, in PEM.
 fn read(authority: &Path, again: &str) -> anyhow::Result<Vec<u8>> {
-    fs::read(authority).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => anyhow::Error::msg(missing(authority)),
-        _ => anyhow::anyhow!("cannot read {}: {error} (as root: {again})", authority.display()),
+    fs::read(authority).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            return anyhow::Error::msg(missing(authority));
+        }
+        anyhow::anyhow!("cannot read {}: {error} (as root: {again})", authority.display())
     })
 }
 
