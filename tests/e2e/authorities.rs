@@ -1,9 +1,10 @@
 //! What authorities ask for, and several of them: all of them are Pebble.
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use kube_peer::free_port;
 
 use crate::{
+    authority::{NAME, newer},
     certificates::{Site, USUAL, until_ready},
     journal::{From, eventually},
     kube::Ran,
@@ -76,9 +77,11 @@ fn the_chain_that_is_preferred_is_taken_where_the_authority_offers_it() {
 
 #[test]
 fn an_address_has_a_certificate_and_leads_to_the_domain() {
-    for challenge in ["tls-alpn-01", "http-01"] {
+    // A newer authority makes certificates for addresses by a profile of their own.
+    let newer = newer();
+    for (challenge, pebble) in [("tls-alpn-01", newer.as_deref()), ("http-01", None)] {
         let site = Site::with(challenge, "address_certificate = true");
-        let authority = site.authority(USUAL);
+        let authority = site.authority_by(pebble.unwrap_or(Path::new("pebble")), USUAL);
         let kube = site.home.start();
         let ask = || {
             let mut command = Command::new("curl");
@@ -90,6 +93,10 @@ fn an_address_has_a_certificate_and_leads_to_the_domain() {
         });
         let location = format!("location: https://kube.test:{}/x?y", site.https);
         assert!(said.stdout.to_ascii_lowercase().contains(&location), "{said:#?}");
+        let listed: serde_json::Value = serde_json::from_str(&site.home.run(&["certs", "--json"]).ok()).unwrap();
+        let listed = listed.as_array().unwrap().iter().find(|one| one["names"][0] == "127.0.0.1").unwrap();
+        let days = (listed["until"].as_i64().unwrap() - listed["from"].as_i64().unwrap()) / (24 * 60 * 60);
+        assert_eq!(days < 7, pebble.is_some(), "{listed:#}");
         until_ready(&kube);
         kube.is_unharmed();
         kube.stop();
@@ -123,5 +130,49 @@ fn the_account_has_a_new_key_when_someone_wants_that_and_orders_go_on() {
     let kube = site.home.start();
     site.home.run(&["certs", "renew", "kube.test"]).ok();
     assert_eq!(account().0, id);
+    kube.stop();
+}
+
+/// What a name server says of a name, a line a record.
+fn dig(site: &Site, name: &str, rtype: &str) -> String {
+    let (at, port) = site.dns.split_once(':').unwrap();
+    let mut command = Command::new("dig");
+    Ran::from(command.args([&format!("@{at}"), "-p", port, "+short", name, rtype])).ok()
+}
+
+/// The account of a KUBE at its one authority.
+fn account(site: &Site) -> String {
+    let path = fs::read_dir(site.home.path("data/tls/accounts")).unwrap().next().unwrap().unwrap().path();
+    let kept: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    kept["credentials"]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_own_zone_lets_the_own_account_alone_have_certificates_made() {
+    let Some(pebble) = newer() else { return };
+    let site = Site::new("dns-01");
+    let _authority = site.authority_by(&pebble, USUAL);
+    let kube = site.home.start();
+    until_ready(&kube);
+    let caa = format!("0 issue \"{NAME}; accounturi={}\"\n", account(&site));
+    assert_eq!(dig(&site, "kube.test", "CAA"), caa);
+    kube.stop();
+    // It is known after a restart, before anything is ordered.
+    let kube = site.home.start();
+    eventually("the CAA record", || (dig(&site, "kube.test", "CAA") == caa).then_some(()));
+    kube.stop();
+}
+
+#[test]
+fn a_record_that_stays_proves_everything_below_the_domain() {
+    let Some(pebble) = newer() else { return };
+    let site = Site::new("dns-persist-01");
+    let authority = site.authority_by(&pebble, USUAL);
+    let kube = site.home.start();
+    until_ready(&kube);
+    site.visit(&authority, "shop.kube.test").ok();
+    let record = format!("\"{NAME}; accounturi={}; policy=wildcard\"\n", account(&site));
+    assert_eq!(dig(&site, "_validation-persist.kube.test", "TXT"), record);
+    assert!(site.home.run(&["certs", "renew", "kube.test"]).ok().contains("a new certificate"));
     kube.stop();
 }

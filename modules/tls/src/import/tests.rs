@@ -94,7 +94,7 @@ async fn what_certbot_has_is_kept_in_place_of_each_certificate_that_would_be_ord
 
     // It is held as what was ordered here, and the same again changes nothing.
     let all = everything_below(DOMAIN);
-    let look = Shelf::new(&moved.config().data).look("https://acme.example/").await.unwrap();
+    let look = Shelf::new(&moved.config().data).look(vec!["https://acme.example/".to_owned()]).await.unwrap();
     assert!(look.held(&all, OffsetDateTime::now_utc()).is_some());
     let before = fs::read(&file).unwrap();
     assert_eq!(moved.import().await[1].1, Outcome::There);
