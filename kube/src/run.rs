@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 use kube_contract::{Health, Limits, Report, Running};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval},
 };
 
@@ -40,11 +40,13 @@ pub(crate) async fn run(loaded: Loaded, environment: Environment) -> Outcome {
         },
         () = signals.stop() => return stop(running, &mut signals).await,
     }
-    systemd::ready(&summary(&running.board().now()));
+    // Followed from here on: what changes next is told, too.
+    let mut board = running.board().subscribe();
+    systemd::ready(&summary(&board.borrow_and_update()));
     terminal::say(terminal::banner(&control.now(), &running.config().apps.folder, loaded.file.as_deref()));
     let mut serve = Serve { running, inbox, file: loaded.file, environment };
     tokio::select! {
-        () = serve.until_stopped(&mut signals) => {}
+        () = serve.until_stopped(&mut signals, board) => {}
         never = memory::follow_clock() => match never {},
     }
     stop(serve.running, &mut signals).await
@@ -59,8 +61,7 @@ struct Serve {
 }
 
 impl Serve {
-    async fn until_stopped(&mut self, signals: &mut Signals) {
-        let mut board = self.running.board().subscribe();
+    async fn until_stopped(&mut self, signals: &mut Signals, mut board: watch::Receiver<Vec<Report>>) {
         let mut watchdog = Watchdog::start();
         loop {
             tokio::select! {
