@@ -93,11 +93,11 @@ fn an_address_has_a_certificate_and_leads_to_the_domain() {
         });
         let location = format!("location: https://kube.test:{}/x?y", site.https);
         assert!(said.stdout.to_ascii_lowercase().contains(&location), "{said:#?}");
+        until_ready(&kube);
         let listed: serde_json::Value = serde_json::from_str(&site.home.run(&["certs", "--json"]).ok()).unwrap();
         let listed = listed.as_array().unwrap().iter().find(|one| one["names"][0] == "127.0.0.1").unwrap();
         let days = (listed["until"].as_i64().unwrap() - listed["from"].as_i64().unwrap()) / (24 * 60 * 60);
         assert_eq!(days < 7, pebble.is_some(), "{listed:#}");
-        until_ready(&kube);
         kube.is_unharmed();
         kube.stop();
     }

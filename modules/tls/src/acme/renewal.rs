@@ -251,6 +251,11 @@ impl Record {
         (self.failures > 0).then(|| self.free_at(now))
     }
 
+    /// Whether the last order succeeded, and none was begun since.
+    pub(crate) fn is_done(&self) -> bool {
+        !self.is_open && self.failures == 0
+    }
+
     /// Whether the CA says when to renew.
     pub(crate) fn is_advised(&self) -> bool {
         self.advice.as_ref().is_some_and(|advice| advice.moment.is_some())

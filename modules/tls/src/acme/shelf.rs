@@ -274,6 +274,7 @@ impl Shelf {
         let shelf = self.clone();
         beside(move || {
             let (pairs, records, issuers) = (shelf.pairs()?, shelf.records()?, shelf.issuers(&directories));
+            shelf.sweep(&records)?;
             Ok(Look { pairs, records, directories, issuers })
         })
         .await
@@ -296,13 +297,22 @@ impl Shelf {
         issuers
     }
 
+    /// Takes orders away that came to their end just before a crash.
+    fn sweep(&self, records: &BTreeMap<String, Record>) -> Result<(), Error> {
+        for path in self.paths("order")? {
+            if records.get(&name(&path)).is_some_and(Record::is_done) {
+                fs::remove_file(&path).map_err(|source| Error::Write { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is known of each certificate; nothing, if its file cannot be read.
     fn records(&self) -> Result<BTreeMap<String, Record>, Error> {
         let lost = |error| {
             tracing::warn!("what was noted of an order is lost: {error}");
             None
         };
-        let name = |path: &Path| path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let paths = self.paths("json")?.into_iter();
         Ok(paths.map(|path| (name(&path), read_json(&path).unwrap_or_else(lost).unwrap_or_default())).collect())
     }
@@ -431,6 +441,11 @@ fn usable(pem: &str, names: &[String], now: OffsetDateTime) -> Result<(), Error>
         return Err(bad(format!("it expired on {}", pair.validity().until.date())));
     }
     Ok(())
+}
+
+/// What the files of a certificate are called, of which this is one.
+fn name(path: &Path) -> String {
+    path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// What the files of the certificate for these names are called: a wildcard is a character that shells like too much.
