@@ -179,6 +179,8 @@ fn tls(ports: &Ports) -> Result<rustls::ServerConfig, Error> {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&ports.certificates));
+    // All are strong; scanners ask that somebody has chosen.
+    tls.ignore_client_order = true;
     let protocols = PROTOCOLS.into_iter().chain([ACME_TLS]);
     tls.alpn_protocols = protocols.map(|protocol| protocol.as_bytes().to_vec()).collect();
     tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;

@@ -38,6 +38,12 @@ async fn every_suite_has_forward_secrecy_and_authenticates_what_it_encrypts() {
         assert!(name.contains("_GCM_") || name.contains("_CHACHA20_POLY1305_"), "{name}");
     }
     assert!(suites.clone().any(|suite| suite == CipherSuite::TLS13_AES_128_GCM_SHA256));
+    // The order is this side's.
+    let mut turned = aws_lc_rs::default_provider();
+    turned.cipher_suites.reverse();
+    let stream = world.tls_to("shop.kube.test", &["h2"], turned).await.unwrap();
+    let chosen = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(Some(chosen), suites.clone().next());
     // One of 1.2 alone, as clients of ten years ago.
     let only = suites.clone().find(|suite| *suite == CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
     let mut old = aws_lc_rs::default_provider();
