@@ -320,6 +320,9 @@ mod tests {
         let of = |json: &str| identities(json.as_bytes());
         let said = r#"{"newNonce":"x","meta":{"caaIdentities":["letsencrypt.org","a b","x;y",""]}}"#;
         assert_eq!(of(said), Some(vec!["letsencrypt.org".to_owned()]));
+        // As Pebble answers.
+        let pebble = of(include_str!("../../tests/vectors/directory.json"));
+        assert_eq!(pebble, Some(vec!["pebble.letsencrypt.org".to_owned()]));
         for other in ["", "[]", r#"{"meta":{}}"#, r#"{"suggestedWindow":{}}"#] {
             assert_eq!(of(other), None, "{other}");
         }

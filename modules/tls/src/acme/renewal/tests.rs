@@ -1,3 +1,4 @@
+use instant_acme::RenewalInfo;
 use proptest::prelude::*;
 
 use super::*;
@@ -112,6 +113,30 @@ fn a_ca_that_says_now_is_obeyed_and_one_that_says_late_is_not() {
     record.unadvised(at(24 * 62));
     assert_eq!(record.step(Some(held), at(24 * 62)), Step::Rest(at(24 * 62 + 6)));
     assert_eq!(record.step(Some(held), at(24 * 63)), Step::Order);
+}
+
+/// What Pebble said of a certificate, once as it does and once when it was told to have it renewed at once.
+#[test]
+fn what_pebble_says_is_followed() {
+    let said = |json: &str| {
+        let info: RenewalInfo = serde_json::from_str(json).unwrap();
+        (info.suggested_window.start, info.suggested_window.end)
+    };
+    let second = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+    // 2026-11-30 17:36:30 to 2027-02-28 17:36:29.
+    let (made, held) = (second(1_796_060_190), Validity { from: second(1_796_060_190), until: second(1_803_836_189) });
+    let mut record = at_one();
+    assert_eq!(record.step(Some(held), made), Step::Ask);
+    let usual = said(include_str!("../../../tests/vectors/renewal-info.json"));
+    record.advised(usual, Duration::hours(6), made, 0.5);
+    // In the middle of a window of two days, 31 days before the end.
+    let moment = held.until - Duration::days(30);
+    assert_eq!(record.order_at(Some(held), made), moment);
+    assert_eq!(record.step(Some(held), made), Step::Rest(made + Duration::hours(6)));
+    let asked = made + Duration::hours(6);
+    assert_eq!(record.step(Some(held), asked), Step::Ask);
+    record.advised(said(include_str!("../../../tests/vectors/renewal-info-now.json")), Duration::hours(6), asked, 0.5);
+    assert_eq!(record.step(Some(held), asked), Step::Order);
 }
 
 #[test]
