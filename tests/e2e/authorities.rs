@@ -148,6 +148,23 @@ fn account(site: &Site) -> String {
 }
 
 #[test]
+fn nothing_is_ordered_while_another_program_has_the_folder() {
+    let site = Site::new("dns-01");
+    let _authority = site.authority(USUAL);
+    let kube = site.home.start();
+    until_ready(&kube);
+    let before = fs::read(site.certificate("_.kube.test")).unwrap();
+    let lock = fs::File::options().write(true).open(site.home.path("data/tls/certificates/lock")).unwrap();
+    lock.lock().unwrap();
+    let renew = || site.home.run(&["certs", "renew", "kube.test"]);
+    renew().complains(1, &["another KUBE with this folder orders now"]);
+    assert_eq!(fs::read(site.certificate("_.kube.test")).unwrap(), before);
+    drop(lock);
+    renew().ok();
+    kube.stop();
+}
+
+#[test]
 fn the_own_zone_lets_the_own_account_alone_have_certificates_made() {
     let Some(pebble) = newer() else { return };
     let site = Site::new("dns-01");
