@@ -547,7 +547,8 @@ impl Checks<'_> {
     fn tls(&mut self, config: &Config) {
         let tls = &config.tls;
         if let Err(error) = tls.check() {
-            self.wrong("tls.issuer", error.to_string());
+            let is_twice = matches!(error, tls::Error::Twice { .. });
+            self.wrong(if is_twice { "tls.fallback" } else { "tls.issuer" }, error.to_string());
         }
         for (option, path) in tls.clone().paths() {
             if let Err(error) = fs::File::open(&*path) {

@@ -22,6 +22,26 @@ fn warnings(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn authorities_are_named_once_and_certificates_name_listed_addresses() {
+    let text = "domain = \"example.org\"\n[tls]\naddress_certificate = true\n[[tls.fallback]]\ndirectory = \"letsencrypt\"\n\
+                external_account = { key_id = \"x\", secret_file = \"nowhere.key\" }\n";
+    let found = problems(text);
+    let [address, unreadable, twice] = &found[..] else { panic!("{found:#?}") };
+    assert!(
+        address.starts_with("kube.toml:3: tls.address_certificate: ") && address.contains("`addresses`"),
+        "{address}"
+    );
+    assert!(twice.starts_with("kube.toml:4: tls.fallback: ") && twice.contains("is there twice"), "{twice}");
+    assert!(unreadable.contains("cannot read /etc/kube/nowhere.key"), "{unreadable}");
+
+    let text = "domain = \"example.org\"\naddresses = [\"192.0.2.1\"]\n[tls]\naddress_certificate = true\n[[tls.fallback]]\n\
+                directory = \"zerossl\"\n";
+    let config = config(text);
+    assert_eq!(config.tls.addresses, config.hosting.addresses);
+    assert_eq!((config.tls.addresses.len(), config.tls.fallback.len()), (1, 1));
+}
+
+#[test]
 fn nothing_written_is_development_mode() {
     let config = config("");
     assert_eq!(config.domain.as_str(), "localhost");
