@@ -44,6 +44,7 @@ pub struct Control {
     pub(crate) board: Board,
     pub(crate) sites: watch::Receiver<Arc<Sites>>,
     pub(crate) echo: echo::Handle,
+    pub(crate) certificates: Arc<dyn admin::Certificates>,
     /// Bound after the admin API, which asks for their addresses.
     pub(crate) listeners: OnceLock<(Arc<Hosting>, Arc<Dns>, Arc<Metrics>)>,
 }
@@ -56,6 +57,7 @@ impl Control {
         board: Board,
         sites: watch::Receiver<Arc<Sites>>,
         echo: echo::Handle,
+        certificates: Arc<dyn admin::Certificates>,
     ) -> Self {
         Self {
             requests,
@@ -67,6 +69,7 @@ impl Control {
             board,
             sites,
             echo,
+            certificates,
             listeners: OnceLock::new(),
         }
     }
@@ -107,6 +110,7 @@ impl Control {
             config: self.config_file.as_deref().map(shown),
             data: shown(&self.data),
             sites: self.sites.borrow().iter().map(site).collect(),
+            certificates: self.certificates.list(),
             peers: self.echo.peers().into_iter().map(peer).collect(),
             spaces: self.spaces(),
             modules: self.board.now().into_iter().map(module).collect(),

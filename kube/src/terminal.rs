@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use admin::{CheckStatus, PeerStatus, SiteStatus, SpaceStatus, Status, Verdict};
+use admin::{CertificateStatus, CheckStatus, PeerStatus, SiteStatus, SpaceStatus, Status, Verdict};
 use anstream::{eprintln, println};
 use anstyle::{AnsiColor, Style};
 
@@ -87,6 +87,7 @@ pub(crate) fn status(status: &Status) -> String {
     }
     text.push('\n');
     rows(&mut text, &sites(status));
+    rows(&mut text, &status.certificates.iter().filter_map(certificate).collect::<Vec<_>>());
     rows(&mut text, &status.peers.iter().map(peer).collect::<Vec<_>>());
     rows(&mut text, &spaces(&status.spaces));
     rows(&mut text, &status.urls.iter().map(|(name, url)| (name.clone(), url.clone())).collect::<Vec<_>>());
@@ -139,6 +140,13 @@ pub(crate) fn trust(ca: &Path, domain: &Domain) -> String {
 fn sites(status: &Status) -> Vec<(String, String)> {
     let urls = |site: &SiteStatus| [std::slice::from_ref(&site.url), &site.domains].concat();
     status.sites.iter().map(|site| (site.name.clone(), urls(site).join("  "))).collect()
+}
+
+/// A certificate that there is: for what, of whom, and until when.
+fn certificate(certificate: &CertificateStatus) -> Option<(String, String)> {
+    let CertificateStatus { names, issuer, .. } = certificate;
+    let until = minute(certificate.until?.try_into().unwrap_or_default());
+    Some(("certs".to_owned(), format!("{}, of {issuer}, until {until}", names.join(", "))))
 }
 
 /// Another KUBE: since when it is connected and how far behind, or why it is away.

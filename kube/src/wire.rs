@@ -79,10 +79,11 @@ pub(crate) async fn wire(
     let tokens = Tokens::bind(&config.tokens, &registry).context("tokens")?;
     let counter = Arc::new(Counter(tokens.handle()));
     let echo = Echo::bind(&config.echo, Arc::clone(&counter) as _, &registry).context("echo")?;
+    let certificates = Arc::new(Certificates(Arc::clone(&tls)));
     let ports = hosting::Ports {
         sites: apps.sites(),
         certificates: tls.resolver(),
-        trust: Arc::new(Certificates(Arc::clone(&tls))),
+        trust: Arc::clone(&certificates) as _,
         mounts: vec![
             Mount { label: Some(SYNC), well_known: Some(SYNC_PATH), is_open: false, router: echo.router() },
             Mount { label: Some(NAMES), well_known: None, is_open: false, router: dns.router() },
@@ -92,10 +93,10 @@ pub(crate) async fn wire(
         offers,
     };
     let hosting = Arc::new(Hosting::bind(&config.hosting, ports, &registry).context("hosting")?);
-    let control = Arc::new(Control::new(&config, file, requests, appliance.board(), apps.sites(), echo.handle()));
+    let (board, known) = (appliance.board(), Arc::clone(&certificates) as _);
+    let control = Arc::new(Control::new(&config, file, requests, board, apps.sites(), echo.handle(), known));
     let archive = Arc::new(documents::Archive(echo.handle()));
     let zones = Arc::new(Zones { dns: dns.handle(), tls: Arc::clone(&tls) });
-    let certificates = Arc::new(Certificates(Arc::clone(&tls)));
     let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, zones, certificates, &registry)
         .context("admin")?;
     // Last, because it takes the registry: whatever is measured is registered by now.

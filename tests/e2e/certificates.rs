@@ -141,6 +141,8 @@ fn one_certificate_for_everything_is_there_soon_after_the_first_start() {
     let first = listed();
     assert_eq!((first[0]["names"][1].as_str(), first[0]["proof"].as_str()), (Some("*.kube.test"), Some("dns-01")));
     assert!(first[0]["renewal"].as_i64() < first[0]["until"].as_i64() && first[0]["error"].is_null(), "{first:#}");
+    let told = site.home.run(&["status"]).ok();
+    assert!(told.contains("certs      kube.test, *.kube.test, of localhost:"), "{told}");
     let before = fs::read(site.certificate("_.kube.test")).unwrap();
     assert!(site.home.run(&["certs", "renew", "kube.test"]).ok().contains("a new certificate for kube.test"));
     assert_ne!(fs::read(site.certificate("_.kube.test")).unwrap(), before);

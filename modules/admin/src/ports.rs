@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::certificates::CertificateStatus;
+
 /// Whoever runs this KUBE implements it.
 pub trait Control: Send + Sync + 'static {
     /// How everything is now.
@@ -37,6 +39,9 @@ pub struct Status {
     pub listeners: Vec<Listener>,
     /// Every app that is served.
     pub sites: Vec<SiteStatus>,
+    /// Every certificate that serves, or is to.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Every other KUBE that the config names, and how it is.
     #[serde(default)]
     pub peers: Vec<PeerStatus>,

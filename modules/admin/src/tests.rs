@@ -26,6 +26,7 @@ impl Control for Puppet {
             modules: vec![],
             listeners: vec![],
             sites: vec![],
+            certificates: vec![],
             peers: vec![],
             spaces: vec![],
             urls: BTreeMap::new(),
