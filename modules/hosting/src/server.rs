@@ -134,7 +134,8 @@ impl Caller {
         let Some(host) = host::named(request.version, &request.uri, &request.headers) else {
             return plain(StatusCode::BAD_REQUEST, "The request does not say which host it is for.\n");
         };
-        if host::address(host).is_some_and(|address| self.config.addresses.contains(&address)) {
+        let own = &self.config.addresses;
+        if !own.is_empty() && host::address(host).is_some_and(|address| own.contains(&address)) {
             return self.at_address(request).await;
         }
         let sites = Arc::clone(&server.sites.borrow());

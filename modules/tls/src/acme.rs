@@ -503,7 +503,7 @@ impl<'a> Work<'a> {
         let serves = match self.lasts {
             Some(lasts) if lasts < now => format!("one that expired on {} serves", lasts.date()),
             Some(_) => "another serves".to_owned(),
-            None if self.is_outside() => "its visitors get none".to_owned(),
+            None if self.is_outside() || self.set.has_addresses() => "its visitors get none".to_owned(),
             None => "the local CA serves".to_owned(),
         };
         if let Some(why) = self.waits.as_ref().filter(|_| self.step(now) == Step::Order) {

@@ -6,8 +6,8 @@
 //! someone else renews.
 //!
 //! # What it promises
-//! - *The name rule*: only names that [`Names`] serves get a certificate. Any other name, or none, ends the handshake
-//!   with an alert, and is counted.
+//! - *The name rule*: only names that [`Names`] serves get a certificate. Any other name ends the handshake with an alert, and is
+//!   counted; so does none, unless there is a certificate for addresses.
 //! - *The fence rule*: the local CA can vouch for the domain and what is below it, and for nothing else in the world, so
 //!   that trusting it is a small step.
 //! - *The old-pair rule*: a new pair of files that is not usable leaves the old one serving, and says why. So does a public CA
@@ -35,7 +35,7 @@
 //! ```
 //!
 //! # What a person can set
-//! The issuer, the public CA, how names are proved to it, and the two files; see [`Config`].
+//! The issuer, the public CAs, how names are proved to them, and the two files; see [`Config`].
 //!
 //! # What it deliberately does not do
 //! It opens no port and knows no app. It installs its CA nowhere: [`local_ca`] says where it is.

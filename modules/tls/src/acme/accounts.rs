@@ -91,7 +91,7 @@ impl Accounts {
             match account.update_contacts(contact).await {
                 Ok(()) => break,
                 Err(error) if tries.again(&error).await => {}
-                Err(error @ instant_acme::Error::Api(_)) => {
+                Err(error) if order::is_key_unknown(&error) => {
                     tracing::warn!("the key of an account at a CA was lost while it was changed: {error}");
                     self.shelf.forget_account(directory).await?;
                     self.shelf.end_key_change(directory).await?;

@@ -468,6 +468,12 @@ pub(super) fn is_for_customers(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is(problem, "externalAccountRequired"))
 }
 
+/// Whether the CA does not take what an account's key has signed: [RFC 8555, section 6.7](https://www.rfc-editor.org/rfc/rfc8555#section-6.7).
+pub(super) fn is_key_unknown(error: &Error) -> bool {
+    let kinds = ["accountDoesNotExist", "unauthorized", "malformed", "badPublicKey"];
+    matches!(error, Error::Api(problem) if kinds.iter().any(|kind| is(problem, kind)))
+}
+
 /// Whether the CA does not know the account.
 pub(super) fn is_account_unknown(error: &Error) -> bool {
     matches!(error, Error::Api(problem) if is(problem, "accountDoesNotExist"))
