@@ -4,7 +4,6 @@
 //! once. The *config* is what is in force: the source laid over the defaults that follow its domain, paths made absolute,
 //! and what one table needs to know of another filled in. A person writes a fact in one place.
 pub mod domain;
-pub mod later;
 pub mod source;
 
 use std::{
@@ -53,7 +52,7 @@ pub struct Config {
     /// The admin socket.
     pub admin: admin::Config,
     /// Programs that are kept running.
-    pub processes: later::Processes,
+    pub processes: processes::Config,
 }
 
 /// The parts of the environment that name places; read once, in `main`.

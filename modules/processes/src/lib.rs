@@ -1,0 +1,18 @@
+//! Processes: a team's other programs, kept running, and apart from KUBE.
+//!
+//! # What it does
+//! # What it promises
+//! # How it works
+//! # What a person can set
+//! # What it deliberately does not do
+mod config;
+mod exit;
+mod name;
+mod schedule;
+mod written;
+
+pub use config::{Condition, Config, Health, Log, Process, Readiness, Restart, Sandbox, Stop};
+pub use exit::Exit;
+pub use name::{Name, NameError};
+pub use schedule::Cron;
+pub use written::{Cpus, Route, StopSignal};
