@@ -8,6 +8,7 @@
 mod config;
 mod exit;
 mod name;
+mod policy;
 mod schedule;
 mod written;
 
