@@ -7,6 +7,7 @@
 //! # What it deliberately does not do
 mod config;
 mod exit;
+mod logs;
 mod name;
 mod policy;
 mod schedule;
@@ -14,6 +15,7 @@ mod written;
 
 pub use config::{Condition, Config, Health, Log, Process, Readiness, Restart, Sandbox, Stop};
 pub use exit::Exit;
+pub use logs::{Event, Logs, Sink, Stream, capture};
 pub use name::{Name, NameError};
 pub use schedule::Cron;
 pub use written::{Cpus, Route, StopSignal};
