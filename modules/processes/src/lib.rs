@@ -15,7 +15,7 @@ mod written;
 
 pub use config::{Condition, Config, Health, Log, Process, Readiness, Restart, Sandbox, Stop};
 pub use exit::Exit;
-pub use logs::{Event, Logs, Sink, Stream, capture};
+pub use logs::{Entry, Event, Logs, Query, Reader, Sink, Stream, capture, names as log_names};
 pub use name::{Name, NameError};
 pub use schedule::Cron;
 pub use written::{Cpus, Route, StopSignal};

@@ -9,6 +9,7 @@ mod files;
 mod line;
 mod metrics;
 mod rate;
+mod read;
 mod sink;
 mod writer;
 
@@ -28,6 +29,7 @@ use prometheus::Registry;
 pub use self::{
     capture::capture,
     line::{Event, Stream},
+    read::{Entry, Query, Reader, names},
     sink::Sink,
 };
 use self::{

@@ -101,6 +101,9 @@ impl Current {
 /// Cuts off what is no whole line; the size after that.
 fn mend(file: &mut File) -> io::Result<u64> {
     let size = file.metadata()?.len();
+    if size == 0 {
+        return Ok(0);
+    }
     let from = size.saturating_sub(LONGEST_WRITTEN as u64);
     file.seek(SeekFrom::Start(from))?;
     let mut end = Vec::new();

@@ -2,6 +2,7 @@
 use std::{fmt::Display, io::Write as _};
 
 use memchr::memchr;
+use serde::Deserialize;
 
 /// The longest line that is kept whole, in bytes; what is longer becomes parts of at most this.
 pub(crate) const LONGEST: usize = 16 << 10;
@@ -68,7 +69,8 @@ fn parts<'a>(mut line: &'a [u8], each: &mut impl FnMut(&[u8], bool)) -> &'a [u8]
 }
 
 /// Whom a line is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// What a process writes to its standard output.
     Stdout,
@@ -168,6 +170,105 @@ fn escape(buffer: &mut Vec<u8>, text: &[u8]) {
         buffer.extend_from_slice(&valid[from..]);
         if !chunk.invalid().is_empty() {
             buffer.extend_from_slice("\u{FFFD}".as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::logs::{Entry, stamp};
+
+    /// What the lines machine says of a stream that comes in pieces.
+    fn said(pieces: &[&[u8]]) -> Vec<(Vec<u8>, bool)> {
+        let (mut lines, mut said) = (Lines::default(), Vec::new());
+        for piece in pieces {
+            lines.feed(piece, |line, goes_on| said.push((line.to_owned(), goes_on)));
+            assert!(lines.begun.len() <= LONGEST);
+        }
+        lines.finish(|line, goes_on| said.push((line.to_owned(), goes_on)));
+        said
+    }
+
+    #[test]
+    fn a_stream_is_its_lines() {
+        assert_eq!(said(&[]), []);
+        assert_eq!(
+            said(&[b"one\n\ntwo\r\n", b"th", b"ree"]),
+            [(b"one".to_vec(), false), (b"".to_vec(), false), (b"two\r".to_vec(), false), (b"three".to_vec(), false)]
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_becomes_parts_between_characters() {
+        assert_eq!(said(&[&[b'x'; LONGEST], b"\n"]), [(vec![b'x'; LONGEST], false)]);
+        let line = [&[b'x'; LONGEST - 1], "\u{fc}".as_bytes(), &[b'y'; LONGEST]].concat();
+        let said = said(&[&line]);
+        assert_eq!(
+            said.iter().map(|(line, goes_on)| (line.len(), *goes_on)).collect::<Vec<_>>(),
+            [(LONGEST - 1, true), (LONGEST, true), (2, false)]
+        );
+        assert_eq!(said.into_iter().flat_map(|(line, _)| line).collect::<Vec<_>>(), line);
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_json_of_a_bounded_length() {
+        let mut buffer = Vec::new();
+        let fields = [("error", "no \"such\" file".to_owned()), ("x", "\0".repeat(LONGEST))];
+        let event = Event { level: "WARN", target: "kube_dns", line: "not\nanswered", fields: &fields };
+        write_event(&mut buffer, stamp(std::time::SystemTime::UNIX_EPOCH), &event);
+        assert!(buffer.len() <= LONGEST_WRITTEN);
+        let text = str::from_utf8(&buffer).unwrap().strip_suffix('\n').unwrap();
+        let entry = Entry::read(text).unwrap();
+        assert_eq!((&*entry.time, &*entry.line), ("1970-01-01T00:00:00.000000Z", "not\nanswered"));
+        assert_eq!((entry.level.as_deref(), entry.target.as_deref()), (Some("WARN"), Some("kube_dns")));
+        assert_eq!(entry.fields["error"], "no \"such\" file");
+    }
+
+    /// Bytes with many line ends, and now and then a long line.
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            8 => proptest::collection::vec(any::<u8>(), 0..40),
+            4 => "\\PC{0,20}".prop_map(String::into_bytes),
+            1 => (any::<char>(), LONGEST / 4..LONGEST).prop_map(|(c, times)| c.to_string().repeat(times).into_bytes()),
+        ];
+        let lines = proptest::collection::vec(line, 0..12);
+        (lines, any::<bool>()).prop_map(|(lines, ends)| [lines.join(&b'\n'), vec![b'\n'; usize::from(ends)]].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn lines_are_the_same_however_they_arrive(stream in stream(), size in 1..70_000_usize) {
+            let pieces: Vec<_> = stream.chunks(size).collect();
+            let said = said(&pieces);
+            prop_assert_eq!(&said, &self::said(&[&stream]));
+            let mut whole: Vec<Vec<u8>> = vec![Vec::new()];
+            for (line, goes_on) in said {
+                whole.last_mut().unwrap().extend(line);
+                if !goes_on {
+                    whole.push(Vec::new());
+                }
+            }
+            prop_assert_eq!(whole.pop(), Some(Vec::new()));
+            let mut expected: Vec<_> = stream.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+            if expected.last().is_some_and(Vec::is_empty) {
+                expected.pop();
+            }
+            prop_assert_eq!(whole, expected);
+        }
+
+        #[test]
+        fn any_line_is_one_line_of_json(line in proptest::collection::vec(any::<u8>(), 0..200), goes_on: bool, pid: Option<u32>) {
+            let mut buffer = Vec::new();
+            let head = head(stamp(std::time::SystemTime::UNIX_EPOCH), Stream::Stderr, pid);
+            write(&mut buffer, &head, &line, goes_on);
+            let text = String::from_utf8(buffer).unwrap();
+            prop_assert_eq!(text.find('\n'), Some(text.len() - 1));
+            let entry = Entry::read(text.trim_end()).unwrap();
+            prop_assert_eq!(&*entry.line, &*String::from_utf8_lossy(&line));
+            prop_assert_eq!((entry.stream, entry.pid, entry.part), (Stream::Stderr, pid, goes_on));
         }
     }
 }

@@ -50,3 +50,42 @@ impl Bucket {
         if self.rate > 0.0 { self.rate.max(BURST) } else { 0.0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_a_second_allows_passes_and_what_is_more_does_not() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(100_000, start);
+        assert!(bucket.take(100_000), "a second's worth may come at once");
+        assert!(!bucket.take(1));
+        bucket.fill(start + Duration::from_millis(50));
+        assert!(!bucket.take(1), "it stays shut until a tenth of a second is there");
+        bucket.fill(start + Duration::from_millis(110));
+        assert!(bucket.take(10_000));
+        bucket.fill(start + Duration::from_secs(100));
+        assert!(bucket.take(100_000) && !bucket.take(1), "no more than a second's worth gathers");
+    }
+
+    #[test]
+    fn below_the_rate_nothing_is_lost() {
+        let mut now = Instant::now();
+        let mut bucket = Bucket::new(20_000_000, now);
+        for _ in 0..10_000 {
+            now += Duration::from_millis(1);
+            bucket.fill(now);
+            assert!(bucket.take(19_999));
+        }
+    }
+
+    #[test]
+    fn the_longest_line_passes_however_low_the_rate() {
+        let now = Instant::now();
+        assert!(Bucket::new(1, now).take(16 << 10));
+        assert!(!Bucket::new(0, now).take(1), "0 is nothing");
+    }
+}
