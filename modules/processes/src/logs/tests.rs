@@ -1,4 +1,6 @@
 //! Real processes, real files.
+mod files;
+
 use std::{
     fs,
     os::fd::OwnedFd,
@@ -44,9 +46,9 @@ impl Kept {
     /// The lines of all files of `name`, in order, parsed.
     fn lines(&self, name: &str) -> Vec<serde_json::Value> {
         let folder = self.folder.path().join(name);
-        let files = files::aside(&folder).unwrap().into_iter().map(|(_, path)| path);
+        let files = super::files::aside(&folder).unwrap().into_iter().map(|(_, path)| path);
         let text: String =
-            files.chain([folder.join(files::CURRENT)]).map(|path| fs::read_to_string(path).unwrap()).collect();
+            files.chain([folder.join(super::files::CURRENT)]).map(|path| fs::read_to_string(path).unwrap()).collect();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
