@@ -7,6 +7,7 @@
 //! # What it deliberately does not do
 mod config;
 mod exit;
+mod health;
 mod logs;
 mod name;
 mod policy;
@@ -15,7 +16,8 @@ mod written;
 
 pub use config::{Condition, Config, Health, Log, Process, Readiness, Restart, Sandbox, Stop};
 pub use exit::Exit;
+pub use health::{Check, CheckError, Listener, probe};
 pub use logs::{Entry, Event, Logs, Query, Reader, Sink, Stream, capture, names as log_names};
 pub use name::{Name, NameError};
-pub use schedule::Cron;
+pub use schedule::{Cron, CronError, Due, LATE, Schedule, Step};
 pub use written::{Cpus, Route, StopSignal};

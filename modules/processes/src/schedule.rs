@@ -1,45 +1,42 @@
 //! Pure: when a job is due.
-use std::{fmt, str::FromStr};
+//!
+//! Times are those of crontab(5), and follow the clock of a place as Vixie cron has it: where clocks are put forward, a
+//! job of the hour that is left out runs at once after it; where they are put back, it runs the first time only. A job
+//! whose minute or hour begins with `*` runs as time passes instead: not in the hour that is left out, and in both of the
+//! ones that are alike.
+mod cron;
+mod due;
 
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-/// Times, as crontab(5) writes them: minute, hour, day of the month, month, day of the week.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Cron(String);
+use jiff::{Timestamp, tz::TimeZone};
 
-/// Why a text says no times.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} says no times: {reason}")]
-pub struct CronError {
-    text: String,
-    reason: String,
+pub use self::{
+    cron::{Cron, CronError},
+    due::{Due, LATE, Step},
+};
+use crate::config::Process;
+
+/// When a job starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// So long after it started last, or after KUBE did.
+    Every(Duration),
+    /// At times of the clock.
+    Cron(Cron),
 }
 
-impl FromStr for Cron {
-    type Err = CronError;
-
-    fn from_str(text: &str) -> Result<Self, CronError> {
-        Ok(Self(text.to_owned()))
+impl Schedule {
+    /// The times of a process that has some.
+    pub fn of(process: &Process) -> Option<Self> {
+        process.every.map(Self::Every).or_else(|| process.cron.clone().map(Self::Cron))
     }
-}
 
-impl TryFrom<String> for Cron {
-    type Error = CronError;
-
-    fn try_from(text: String) -> Result<Self, CronError> {
-        text.parse()
-    }
-}
-
-impl From<Cron> for String {
-    fn from(cron: Cron) -> Self {
-        cron.0
-    }
-}
-
-impl fmt::Display for Cron {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+    /// The first time after `after`, in the time zone `zone`; none when the calendar ends before.
+    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        match self {
+            Self::Every(time) => after.checked_add(*time).ok(),
+            Self::Cron(cron) => cron.next(after, zone),
+        }
     }
 }
