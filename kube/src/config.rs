@@ -374,8 +374,13 @@ impl Checks<'_> {
                 self.odd("metrics.listen", format!("{listen} can be read by anyone who reaches it"));
             }
         }
-        if self.source.has("processes") {
-            self.odd("processes", "[processes] is not in this version: ignored");
+        self.processes(&config.processes);
+    }
+
+    /// Processes can be started, in some order, and are not in each other's way.
+    fn processes(&mut self, config: &processes::Config) {
+        for (option, message) in processes::problems(config) {
+            self.wrong(&option, message);
         }
     }
 

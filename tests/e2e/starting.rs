@@ -85,11 +85,11 @@ fn check_prints_a_config_that_means_the_same() {
 }
 
 #[test]
-fn tables_of_later_versions_are_checked_and_ignored_with_a_warning() {
-    let home = Home::with("[processes.worker]\ncommand = [\"/bin/true\"]\n");
-    let ran = home.run(&["check"]);
-    assert!(ran.stderr.contains("processes") && ran.stderr.contains("not in this version"), "{ran:#?}");
-    ran.ok();
+fn processes_that_wait_for_each_other_are_told() {
+    let home = Home::with("[processes.worker]\ncommand = [\"/bin/true\"]\nafter = { worker = \"healthy\" }\n");
+    home.run(&["check"]).complains(78, &["processes.worker.after", "worker -> worker"]);
+    home.configure("[processes.worker]\ncommand = [\"/bin/true\"]\n");
+    home.run(&["check"]).ok();
 }
 
 #[test]

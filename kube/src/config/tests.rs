@@ -197,8 +197,32 @@ listen = ["127.0.0.1:9464"]
 [processes.worker]
 command = ["/usr/bin/worker", "--flag"]
 "#;
-    assert_eq!(config(text).processes["worker"].command.len(), 2);
-    assert_eq!(warnings(text), ["kube.toml:30: processes: [processes] is not in this version: ignored",]);
+    let worker = &config(text).processes.processes[&"worker".parse().unwrap()];
+    assert_eq!(worker.command, ["/usr/bin/worker", "--flag"]);
+    assert_eq!(warnings(text), [] as [&str; 0]);
+}
+
+#[test]
+fn everything_about_processes_is_told_by_line() {
+    let text = "[processes.api]\ncommand = [\"node\"]\n[processes.api.after]\nworker = \"healthy\"\n\
+                [processes.worker]\ncommand = []\nafter = { api = \"started\" }\n[processes.worker.env]\nA = \"a\"\n\
+                NOTIFY_SOCKET = \"/x\"\n[processes.nightly]\ncommand = [\"x\"]\ncron = \"0 0 30 2 *\"\n\
+                [processes.Upper]\ncommand = [\"x\"]\n";
+    let found = problems(text);
+    for (line, part) in [
+        (3, "processes.api.after: none of these ever starts, for each waits for the next: api -> worker -> api"),
+        (6, "processes.worker.command: is empty"),
+        (10, "processes.worker.env.NOTIFY_SOCKET: KUBE says this one itself"),
+        (13, "no such day"),
+        (14, "'U' cannot be there"),
+    ] {
+        let start = format!("kube.toml:{line}: ");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(&start) && problem.contains(part)),
+            "line {line}, {part}: {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), 5, "{found:#?}");
 }
 
 #[test]

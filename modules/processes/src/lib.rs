@@ -5,15 +5,18 @@
 //! # How it works
 //! # What a person can set
 //! # What it deliberately does not do
+mod check;
 mod config;
 mod exit;
 mod health;
 mod logs;
 mod name;
+mod order;
 mod policy;
 mod schedule;
 mod written;
 
+pub use check::problems;
 pub use config::{Condition, Config, Health, Log, Process, Readiness, Restart, Sandbox, Stop};
 pub use exit::Exit;
 pub use health::{Check, CheckError, Listener, probe};
