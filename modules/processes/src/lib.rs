@@ -7,6 +7,7 @@
 //! # What it deliberately does not do
 mod check;
 mod config;
+pub mod env_file;
 mod exit;
 mod health;
 mod logs;
