@@ -12,6 +12,7 @@ mod exit;
 mod health;
 mod logs;
 mod name;
+pub mod notify;
 mod order;
 mod policy;
 mod schedule;
