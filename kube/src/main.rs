@@ -10,6 +10,10 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
+    // A child of KUBE's, which is to become another program: nothing else may have begun.
+    if env::args_os().nth(1).is_some_and(|argument| argument == processes::ENTER) {
+        return processes::enter();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
