@@ -6,6 +6,7 @@ mod records;
 mod zones;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
@@ -89,6 +90,7 @@ pub(crate) async fn wire(
             Mount { label: Some(NAMES), well_known: None, is_open: false, router: dns.router() },
             Mount { label: None, well_known: Some(PROOFS_PATH), is_open: true, router: tls.router() },
         ],
+        routes: hosting::Routes::default(),
         sync: SYNC_PATH,
         offers,
     };
@@ -175,7 +177,7 @@ struct Served {
 
 impl tls::Names for Served {
     fn serves(&self, name: &str) -> bool {
-        hosting::serves(&self.domain, &[SYNC, NAMES], &self.sites.borrow(), name)
+        hosting::serves(&self.domain, &[SYNC, NAMES], &BTreeSet::new(), &self.sites.borrow(), name)
     }
 
     fn hosts(&self) -> Vec<String> {

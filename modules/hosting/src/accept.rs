@@ -1,12 +1,17 @@
 //! Accepts connections: on every listener, within the limits, and on when the system has no more to give.
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use kube_contract::Context;
 use tokio::{net::TcpStream, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Error, Hosting, Scheme, connection, door::Full, listen::Listener, server::Caller, stream::Stream};
+use crate::{Error, Hosting, Scheme, connection, door::Full, listen::Listener, proxy, server::Caller, stream::Stream};
 
 /// How long accepting rests when the system has nothing left for another connection: no file descriptor, say.
 const REST: Duration = Duration::from_millis(100);
@@ -43,6 +48,7 @@ impl Hosting {
                 () = run.cx.stopped() => break,
                 _ = changes.changed() => {}
                 () = async { while accepting.next().await.is_some() {} std::future::pending().await } => {}
+                () = sleep(proxy::SWEEP) => self.server.routes.sweep(),
             }
         }
         drop(accepting);
@@ -104,6 +110,8 @@ impl Hosting {
             config: Arc::clone(config),
             scheme: listener.scheme,
             peer,
+            address: OnceLock::new(),
+            cx: run.cx.clone(),
             redirect: settings.redirect(listener),
             hsts: None,
             pulse: Arc::clone(&stream.pulse),

@@ -23,6 +23,7 @@ use crate::{
     answer::Piece,
     contents::{Blob, Content},
     metrics::Metrics,
+    proxy::download::Download,
     pulse::Turn,
 };
 
@@ -33,7 +34,7 @@ const CHUNK_OF_STREAM: usize = 32 * 1024;
 /// The body of a response, and the request that it ends with.
 pub(crate) struct Response {
     source: Source,
-    _turn: Option<InFlight>,
+    turn: Option<InFlight>,
     _unread: Option<Incoming>,
 }
 
@@ -42,6 +43,7 @@ enum Source {
     Whole(Bytes),
     Pieces(Pieces),
     Mounted(axum::body::Body),
+    Proxied(Box<Download>),
 }
 
 /// A request in flight, on the clock of its connection.
@@ -67,6 +69,10 @@ impl Response {
 
     pub(crate) fn mounted(body: axum::body::Body) -> Self {
         Self::of(Source::Mounted(body))
+    }
+
+    pub(crate) fn proxied(body: Download) -> Self {
+        Self::of(Source::Proxied(Box::new(body)))
     }
 
     /// Pieces of a content, with text between them.
@@ -103,17 +109,18 @@ impl Response {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, _turn: None, _unread: None }
+        Self { source, turn: None, _unread: None }
     }
 
     /// Keeps the request in flight until this body is sent or dropped.
     ///
     /// What nobody read of the request's body is kept as long: dropped before, it cancels the HTTP/2 stream, answer and all.
     pub(crate) fn end_with(mut self, mut request: InFlight, unread: Option<Incoming>) -> Self {
-        if self.size_hint().exact().is_some() {
+        // What a program is slow to send is not the client's fault: see below.
+        if self.size_hint().exact().is_some() && !matches!(self.source, Source::Proxied(_)) {
             request.turn.bound();
         }
-        (self._turn, self._unread) = (Some(request), unread);
+        (self.turn, self._unread) = (Some(request), unread);
         self
     }
 }
@@ -155,6 +162,14 @@ impl Body for Response {
                 pieces.poll(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data).map_err(Into::into)))
             }
             Source::Mounted(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Source::Proxied(body) => {
+                let frame = Pin::new(body).poll_frame(cx);
+                if let Some(InFlight { turn, .. }) = &mut self.turn {
+                    // The client has to take what there is; for more it may wait for as long as it likes.
+                    if frame.is_pending() { turn.unbound() } else { turn.bound() }
+                }
+                frame
+            }
         }
     }
 
@@ -164,6 +179,7 @@ impl Body for Response {
             Source::Whole(content) => content.is_empty(),
             Source::Pieces(pieces) => pieces.left == 0,
             Source::Mounted(body) => body.is_end_stream(),
+            Source::Proxied(body) => body.is_end_stream(),
         }
     }
 
@@ -173,6 +189,7 @@ impl Body for Response {
             Source::Whole(content) => SizeHint::with_exact(content.len() as u64),
             Source::Pieces(pieces) => SizeHint::with_exact(pieces.left),
             Source::Mounted(body) => body.size_hint(),
+            Source::Proxied(body) => body.size_hint(),
         }
     }
 }
@@ -248,6 +265,10 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn new(body: Incoming, patience: Duration, metrics: &Arc<Metrics>) -> Self {
         Self { body, patience, waiting: None, metrics: Arc::clone(metrics) }
+    }
+
+    pub(crate) fn into_inner(self) -> Incoming {
+        self.body
     }
 }
 

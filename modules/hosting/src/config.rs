@@ -32,6 +32,9 @@ pub struct Config {
     /// How long a peer may take nothing of a response, or give nothing of a request body.
     #[serde(with = "humantime_serde")]
     pub stall_timeout: Duration,
+    /// How long a program may take to begin its answer to a request that it has.
+    #[serde(with = "humantime_serde")]
+    pub proxy_timeout: Duration,
     /// Most bytes in the head of a request.
     pub header_size: ByteSize,
     /// Most header fields in a request.
@@ -73,6 +76,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
+            proxy_timeout: Duration::from_secs(60),
             header_size: ByteSize::kib(32),
             header_count: number(100),
             streams: NonZeroU32::new(100).expect("the default is not zero"),
@@ -97,6 +101,7 @@ impl Config {
             ("header_timeout", self.header_timeout),
             ("idle_timeout", self.idle_timeout),
             ("stall_timeout", self.stall_timeout),
+            ("proxy_timeout", self.proxy_timeout),
         ];
         timeouts.into_iter().find(|(_, timeout)| timeout.is_zero()).map(|(name, _)| name)
     }

@@ -153,7 +153,7 @@ fn told(error: &hyper::Error, caller: &Caller) {
 
 /// Runs the streams of HTTP/2 as tasks of the module.
 #[derive(Clone)]
-struct Tasks(Context);
+pub(crate) struct Tasks(pub Context);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     fn execute(&self, stream: F) {

@@ -67,6 +67,7 @@ mod mime;
 mod path;
 mod plan;
 mod ports;
+mod proxy;
 mod pulse;
 mod range;
 mod route;
@@ -79,6 +80,7 @@ pub use error::Error;
 use listen::Listener;
 use metrics::Metrics;
 pub use ports::{Mount, Offer, Ports, Scheme, Trust};
+pub use proxy::{Lead, Protocol, Route, Routes};
 pub use route::serves;
 use server::Server;
 

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pub cut: Cut,
     pub cache: Cache,
     pub errors: Errors,
+    pub proxy: Proxy,
 }
 
 /// Open connections by scheme.
@@ -62,6 +63,45 @@ pub(crate) struct Cache {
     pub hits: IntCounter,
     pub misses: IntCounter,
     pub bytes: IntGauge,
+}
+
+/// Requests for programs.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    answers: IntCounterVec,
+    /// Requests that wait for a program.
+    pub waiting: IntGauge,
+    /// Open connections to programs, WebSockets not among them.
+    pub open: IntGauge,
+    pub upgraded: IntGauge,
+    pub failures: Failures,
+}
+
+/// Requests for one program.
+#[derive(Debug)]
+pub(crate) struct Proxied {
+    answered: [IntCounter; 5],
+    /// Those that it did not answer.
+    pub failed: IntCounter,
+}
+
+/// Why programs did not answer.
+#[derive(Debug)]
+pub(crate) struct Failures {
+    /// There was no instance to lead to.
+    pub nowhere: IntCounter,
+    /// None came in time.
+    pub late: IntCounter,
+    /// Too many requests waited, or were under way.
+    pub full: IntCounter,
+    /// Nothing listened.
+    pub unreachable: IntCounter,
+    /// It was no answer.
+    pub broken: IntCounter,
+    /// It did not begin in time.
+    pub silent: IntCounter,
+    /// It ended before its end.
+    pub cut: IntCounter,
 }
 
 /// What should not happen.
@@ -106,6 +146,11 @@ impl Metrics {
         let handshakes = counters("handshake_failures_total", "TLS handshakes that failed, by reason.", &["reason"]);
         let cut = counters("cut_connections_total", "Connections and bodies cut off for slowness, by part.", &["part"]);
         let errors = counters("errors_total", "Errors, by kind.", &["kind"]);
+        let failures = counters(
+            "upstream_failures_total",
+            "Requests that a program did not answer, or not to the end, by reason.",
+            &["reason"],
+        );
         let duration = HistogramOpts::new(
             "kube_hosting_request_duration_seconds",
             "Time from the head of a request to the head of its response.",
@@ -147,6 +192,25 @@ impl Metrics {
                 panic: errors.with_label_values(&["panic"]),
                 protocol: errors.with_label_values(&["protocol"]),
             },
+            proxy: Proxy {
+                answers: counters(
+                    "proxied_requests_total",
+                    "Requests for programs, by process and status class of its answer, or `failed`.",
+                    &["process", "result"],
+                ),
+                waiting: gauge("proxy_waiting_requests", "Requests that wait for a program."),
+                open: gauge("upstream_connections", "Open connections to programs, without those that were upgraded."),
+                upgraded: gauge("proxied_upgrades", "Open connections to programs that were upgraded: WebSockets."),
+                failures: Failures {
+                    nowhere: failures.with_label_values(&["nowhere"]),
+                    late: failures.with_label_values(&["late"]),
+                    full: failures.with_label_values(&["full"]),
+                    unreachable: failures.with_label_values(&["unreachable"]),
+                    broken: failures.with_label_values(&["broken"]),
+                    silent: failures.with_label_values(&["timeout"]),
+                    cut: failures.with_label_values(&["cut"]),
+                },
+            },
         }
     }
 
@@ -160,6 +224,12 @@ impl Metrics {
         &self.requests[transport][method]
     }
 
+    /// The counters of a program.
+    pub(crate) fn proxied(&self, process: &str) -> Proxied {
+        let of = |result| self.proxy.answers.with_label_values(&[process, result]);
+        Proxied { answered: STATUSES.map(of), failed: of("failed") }
+    }
+
     /// Which of the five a status is.
     pub(crate) fn class(status: StatusCode) -> usize {
         usize::from(status.as_u16() / 100).clamp(1, 5) - 1
@@ -171,6 +241,13 @@ impl Metrics {
             Scheme::Http => &self.connections.http,
             Scheme::Https => &self.connections.https,
         }
+    }
+}
+
+impl Proxied {
+    /// Counts an answer.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.answered[Metrics::class(status)].inc();
     }
 }
 

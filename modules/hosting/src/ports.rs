@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc};
 use rustls::server::ResolvesServerCert;
 use tokio::sync::watch;
 
+use crate::Routes;
+
 /// Everything that hosting is given by others.
 pub struct Ports {
     /// What is live, swapped whole.
@@ -14,6 +16,8 @@ pub struct Ports {
     pub trust: Arc<dyn Trust>,
     /// Where requests go that are not for files.
     pub mounts: Vec<Mount>,
+    /// Which hosts and paths are programs', and where those are.
+    pub routes: Routes,
     /// The path at which pages sync on their own host: `/.well-known/kube/config` says so.
     pub sync: &'static str,
     /// Where it is told what HTTPS offers, as long as this listens.

@@ -24,7 +24,7 @@ pub(crate) struct Pulse {
     upgraded: AtomicBool,
     /// Requests whose response is not sent yet.
     requests: AtomicU32,
-    /// Those of them whose response has a known end.
+    /// Those of them whose response has a known end, or more that can be taken.
     bounded: AtomicU32,
     /// Requests begun and ended.
     turns: AtomicU64,
@@ -152,11 +152,19 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// The response has a known end, so its reader is expected to reach it.
+    /// The response has a known end, or more that is there, so its reader is expected to reach it.
     pub(crate) fn bound(&mut self) {
         if !self.bounded {
             self.bounded = true;
             self.pulse.bounded.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// What follows is waited for: nobody can take it.
+    pub(crate) fn unbound(&mut self) {
+        if self.bounded {
+            self.bounded = false;
+            self.pulse.bounded.fetch_sub(1, Relaxed);
         }
     }
 

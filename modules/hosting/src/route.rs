@@ -1,5 +1,5 @@
 //! Pure: from the name of a host to what is served there.
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use kube_manifest::{Site, Sites};
 
@@ -10,6 +10,8 @@ pub(crate) struct Hosts<'a, L> {
     pub domain: &'a str,
     /// The labels of mounts, in lower case; what they stand for is the caller's.
     pub labels: &'a [L],
+    /// The labels that have routes to programs, in lower case.
+    pub routed: &'a BTreeSet<String>,
 }
 
 /// Where a request for a host name goes.
@@ -21,6 +23,8 @@ pub(crate) enum Place<'a> {
     Mount(usize),
     /// An app.
     Site(&'a Arc<Site>),
+    /// A label that has a route to a program, and no app.
+    Routed(&'a str),
     /// A name under the domain that is nobody's.
     Nobody,
     /// A name outside of the domain that is no app's.
@@ -29,7 +33,10 @@ pub(crate) enum Place<'a> {
 
 impl<'a, L: AsRef<str>> Hosts<'a, L> {
     /// Where `name`, a host name without port, goes. Case and one final dot do not matter.
-    pub(crate) fn place<'s>(&self, sites: &'s Sites, name: &str) -> Place<'s> {
+    pub(crate) fn place<'s>(&self, sites: &'s Sites, name: &str) -> Place<'s>
+    where
+        'a: 's,
+    {
         let name = name.strip_suffix('.').unwrap_or(name);
         let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             Cow::Owned(name.to_ascii_lowercase())
@@ -47,17 +54,21 @@ impl<'a, L: AsRef<str>> Hosts<'a, L> {
         if let Some(index) = self.labels.iter().position(|mount| mount.as_ref() == label) {
             return Place::Mount(index);
         }
-        sites.get(label).map_or(Place::Nobody, Place::Site)
+        if let Some(site) = sites.get(label) {
+            return Place::Site(site);
+        }
+        self.routed.get(label).map_or(Place::Nobody, |label| Place::Routed(label))
     }
 }
 
-/// Whether the host `name` is served: the domain itself, a mount's label under it, or a live app, by its label or a domain of its
-/// own.
+/// Whether the host `name` is served: the domain itself, the label of a mount or of a route under it, or a live app, by its label or
+/// a domain of its own.
 ///
-/// `domain` and `labels` are in lower case; the case of `name` and one final dot do not matter.
-pub fn serves(domain: &str, labels: &[&str], sites: &Sites, name: &str) -> bool {
-    match (Hosts { domain, labels }).place(sites, name) {
-        Place::Apex | Place::Mount(_) | Place::Site(_) => true,
+/// `domain`, `labels` and `routed`, the [hosts that have routes](crate::Routes::hosts), are in lower case; the case of `name` and one
+/// final dot do not matter.
+pub fn serves(domain: &str, labels: &[&str], routed: &BTreeSet<String>, sites: &Sites, name: &str) -> bool {
+    match (Hosts { domain, labels, routed }).place(sites, name) {
+        Place::Apex | Place::Mount(_) | Place::Site(_) | Place::Routed(_) => true,
         Place::Nobody | Place::Elsewhere => false,
     }
 }

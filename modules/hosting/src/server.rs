@@ -1,5 +1,11 @@
 //! From a request to a response: the way through the pure parts, and the reading that they ask for.
-use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
@@ -10,13 +16,14 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 use hyper::body::{Body, Incoming};
+use kube_contract::Context;
 use kube_manifest::{Site, Sites};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use tokio::{sync::watch, time::Instant};
 use tower::ServiceExt;
 
 use crate::{
-    Config, Mount, Ports, Scheme, Trust,
+    Config, Mount, Ports, Routes, Scheme, Trust,
     answer::{self, Answer, Piece},
     body::{self, InFlight},
     contents::{Content, Contents},
@@ -35,6 +42,7 @@ pub(crate) struct Server {
     sites: watch::Receiver<Arc<Sites>>,
     trust: Arc<dyn Trust>,
     mounts: Vec<Mount>,
+    pub(crate) routes: Routes,
     sync: &'static str,
     /// The labels of mounts, and their mount.
     labels: Vec<&'static str>,
@@ -50,6 +58,9 @@ pub(crate) struct Caller {
     pub config: Arc<Config>,
     pub scheme: Scheme,
     pub peer: SocketAddr,
+    /// The peer's address as programs are told of it, once they are.
+    pub address: OnceLock<HeaderValue>,
+    pub cx: Context,
     /// The port of HTTPS, if this is plain HTTP that has to go there.
     pub redirect: Option<u16>,
     /// What every response says of how long to come over HTTPS alone, if anything.
@@ -58,7 +69,7 @@ pub(crate) struct Caller {
     pub clock: Instant,
 }
 
-type Answered = Response<body::Response>;
+pub(crate) type Answered = Response<body::Response>;
 
 impl Server {
     pub(crate) fn new(config: &Config, ports: Ports, metrics: Arc<Metrics>) -> Self {
@@ -69,6 +80,7 @@ impl Server {
             sites: ports.sites,
             trust: ports.trust,
             mounts: ports.mounts,
+            routes: ports.routes,
             sync: ports.sync,
             labels,
             labelled,
@@ -139,8 +151,10 @@ impl Caller {
             return self.at_address(request).await;
         }
         let sites = Arc::clone(&server.sites.borrow());
-        let place = Hosts { domain: &server.domain, labels: &server.labels }.place(&sites, host);
-        if let Place::Apex | Place::Mount(_) | Place::Site(_) = place
+        let routes = server.routes.table();
+        let hosts = Hosts { domain: &server.domain, labels: &server.labels, routed: routes.hosts() };
+        let place = hosts.place(&sites, host);
+        if let Place::Apex | Place::Mount(_) | Place::Site(_) | Place::Routed(_) = place
             && let Some((mount, target)) = server.well_known(&request.uri).filter(|(mount, _)| mount.is_open)
         {
             let answered = self.mounted(mount, request.clone(), None, target).await;
@@ -158,10 +172,10 @@ impl Caller {
                 let text = format!("There is no such app here. See {} for those that there are.\n", server.domain);
                 return plain(StatusCode::NOT_FOUND, text);
             }
-            (Place::Apex | Place::Mount(_) | Place::Site(_), Some(port)) => {
+            (Place::Apex | Place::Mount(_) | Place::Site(_) | Place::Routed(_), Some(port)) => {
                 return written(Answer::moved(&secure(host, port, &request.uri)));
             }
-            (Place::Apex | Place::Mount(_) | Place::Site(_), None) => {}
+            (Place::Apex | Place::Mount(_) | Place::Site(_) | Place::Routed(_), None) => {}
         }
         if let Place::Mount(label) = place {
             let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
@@ -181,9 +195,17 @@ impl Caller {
         if let Some(answer) = discovery.answer(&request.method, &request.uri, &request.headers) {
             return written(answer);
         }
-        let site = if let Place::Site(site) = place { Some(site) } else { sites.get(&self.config.home) };
-        match site {
+        let label = match place {
+            Place::Site(site) => &site.name,
+            Place::Routed(label) => label,
+            Place::Apex | Place::Mount(_) | Place::Nobody | Place::Elsewhere => &*self.config.home,
+        };
+        if let Some(way) = routes.find(label, request.uri.path()) {
+            return Box::pin(self.proxied(way, request, body)).await;
+        }
+        match sites.get(label) {
             Some(site) => self.file(site, &request).await,
+            None if label != self.config.home => plain(StatusCode::NOT_FOUND, "There is nothing at this address.\n"),
             None => {
                 let text = format!("KUBE runs here. Its home, the app {:?}, is not there yet.\n", self.config.home);
                 plain(StatusCode::NOT_FOUND, text)
@@ -288,7 +310,7 @@ fn plain(status: StatusCode, text: impl Into<std::borrow::Cow<'static, str>>) ->
 }
 
 /// An answer that needs no file.
-fn written(answer: Answer<'_>) -> Answered {
+pub(crate) fn written(answer: Answer<'_>) -> Answered {
     let body = match answer.content {
         answer::Content::Text(std::borrow::Cow::Borrowed(text)) => body::Response::whole(text),
         answer::Content::Text(std::borrow::Cow::Owned(text)) => body::Response::whole(text),

@@ -40,6 +40,7 @@ mod answers;
 mod life;
 mod limits;
 mod mounts;
+mod proxy;
 mod transport;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -59,6 +60,7 @@ struct World {
     hosting: Arc<Hosting>,
     registry: Registry,
     sites: watch::Sender<Arc<Sites>>,
+    routes: Routes,
     blobs: TempDir,
     root: rustls::pki_types::CertificateDer<'static>,
 }
@@ -132,13 +134,14 @@ impl World {
         let registry = Registry::new();
         let offers = watch::Sender::default();
         let (trust, sync) = (Arc::new(Trusted), "/.well-known/kube/sync");
-        let ports = Ports { sites: receiver, certificates, trust, mounts, sync, offers };
+        let routes = Routes::default();
+        let ports = Ports { sites: receiver, certificates, trust, mounts, routes: routes.clone(), sync, offers };
         let hosting = Arc::new(Hosting::bind(&config, ports, &registry).unwrap());
         let mut appliance = Appliance::new(config, Limits { drain: PATIENCE, ..Limits::default() });
         appliance.add(Arc::clone(&hosting), |config| config);
         let running = appliance.start();
         running.serving().await.unwrap();
-        Self { running, hosting, registry, sites, blobs, root }
+        Self { running, hosting, registry, sites, routes, blobs, root }
     }
 
     /// Makes these files the app `shop`, beside nothing else.

@@ -16,10 +16,15 @@ fn sites(names: &[&str]) -> Sites {
     names.iter().map(|name| (name.to_string(), Arc::new(site(name)))).collect()
 }
 
+fn routed(labels: &[&str]) -> BTreeSet<String> {
+    labels.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn every_host_name_has_one_place() {
     let sites = sites(&["shop", "sync"]);
-    let hosts = Hosts { domain: "kube.test", labels: &["sync"] };
+    let routed = routed(&["api", "shop", "sync"]);
+    let hosts = Hosts { domain: "kube.test", labels: &["sync"], routed: &routed };
     for (name, place) in [
         ("kube.test", Place::Apex),
         ("KUBE.test.", Place::Apex),
@@ -29,6 +34,9 @@ fn every_host_name_has_one_place() {
         ("shop.example", Place::Site(&sites["shop"])),
         ("WWW.Shop.Example.", Place::Site(&sites["shop"])),
         ("shopkube.test", Place::Site(&sites["shop"])),
+        ("Api.kube.test.", Place::Routed("api")),
+        ("x.api.kube.test", Place::Nobody),
+        ("api", Place::Elsewhere),
         ("x.shop.example", Place::Elsewhere),
         ("shop.example..", Place::Elsewhere),
         ("example", Place::Elsewhere),
@@ -55,13 +63,14 @@ fn a_certificate_is_due_for_what_is_served_only() {
         ("localhost", true),
         ("shop.localhost", true),
         ("sync.localhost", true),
+        ("api.localhost", true),
         ("nobody.localhost", false),
         ("a.shop.localhost", false),
         ("shop.example", true),
         ("nobody.example", false),
         ("example.org", false),
     ] {
-        assert_eq!(serves("localhost", &["sync"], &sites, name), served, "{name:?}");
+        assert_eq!(serves("localhost", &["sync"], &routed(&["api"]), &sites, name), served, "{name:?}");
     }
 }
 
@@ -71,7 +80,9 @@ proptest! {
         name in "[a-zA-Z.]{0,12}(\\.kube\\.test|\\.example)?\\.?",
     ) {
         let sites = sites(&["a", "b", "shop"]);
-        if let Place::Site(site) = (Hosts { domain: "kube.test", labels: &["sync"] }).place(&sites, &name) {
+        let routed = routed(&["a", "api"]);
+        let hosts = Hosts { domain: "kube.test", labels: &["sync"], routed: &routed };
+        if let Place::Site(site) = hosts.place(&sites, &name) {
             let plain = name.to_lowercase();
             let plain = plain.strip_suffix('.').unwrap_or(&plain).to_owned();
             prop_assert!(plain == format!("{}.kube.test", site.name) || site.domains.contains(&plain), "{}", plain);

@@ -6,7 +6,7 @@ use super::*;
 fn ports() -> Ports {
     let (_, sites) = watch::channel(Arc::default());
     let (certificates, trust, offers) = (certificate().0, Arc::new(Trusted), watch::Sender::default());
-    Ports { sites, certificates, trust, mounts: Vec::new(), sync: "/sync", offers }
+    Ports { sites, certificates, trust, mounts: Vec::new(), routes: Routes::default(), sync: "/sync", offers }
 }
 
 #[tokio::test]
