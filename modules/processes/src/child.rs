@@ -14,21 +14,31 @@ use tokio::{
 
 use crate::{Exit, StopSignal, group::Group, reap::Waited};
 
+/// What a process writes.
+pub struct Output {
+    /// To standard output.
+    pub stdout: Receiver,
+    /// To standard error.
+    pub stderr: Receiver,
+}
+
 /// A process that was started, and has become its program. When it is dropped while it runs, it is killed.
 pub struct Child {
-    /// What it writes to standard output.
-    pub stdout: Receiver,
-    /// What it writes to standard error.
-    pub stderr: Receiver,
     reaped: Reaped,
     start: u64,
     group: Arc<Group>,
 }
 
 impl Child {
-    pub(crate) fn new(group: Group, start: u64, reaped: Reaped, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
-        let (stdout, stderr) = (Receiver::from_owned_fd(stdout)?, Receiver::from_owned_fd(stderr)?);
-        Ok(Self { stdout, stderr, reaped, start, group: Arc::new(group) })
+    pub(crate) fn new(
+        group: Group,
+        start: u64,
+        reaped: Reaped,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> io::Result<(Self, Output)> {
+        let output = Output { stdout: Receiver::from_owned_fd(stdout)?, stderr: Receiver::from_owned_fd(stderr)? };
+        Ok((Self { reaped, start, group: Arc::new(group) }, output))
     }
 
     /// Its process id.

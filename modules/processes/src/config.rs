@@ -95,6 +95,9 @@ pub struct Process {
     /// What on the web leads to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Route>,
+    /// What it speaks there.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// The loopback port that it serves `route` at; if nothing is said, KUBE chooses one for each instance and says it in `PORT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -179,6 +182,18 @@ pub enum Readiness {
     Auto,
     /// It says so: `READY=1` to `NOTIFY_SOCKET` (sd_notify(3)).
     Notify,
+}
+
+/// What a process speaks where its route leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// HTTP/1.1, and WebSocket.
+    #[default]
+    #[serde(rename = "http/1.1")]
+    Http1,
+    /// HTTP/2 without TLS, by prior knowledge ([RFC 9113 section 3.3](https://www.rfc-editor.org/rfc/rfc9113#section-3.3)).
+    #[serde(rename = "h2c")]
+    H2c,
 }
 
 /// How the health of a process is checked. One of `http`, `tcp` and `exec` is said.

@@ -36,7 +36,7 @@ use tokio::{
 use crate::{
     Config, Exit, Name, Process, Sandbox,
     cgroup::{self, Cgroup},
-    child::{Child, Reaped},
+    child::{Child, Output, Reaped},
     entry::{Answer, Apart, ENTER, Entry, Failure, Identity, MOST, Message, Rules, SOCKETS},
     group::{Group, Scans},
     mark,
@@ -198,6 +198,15 @@ impl Launcher {
         Ok(self.0.terms(name, process)?.warnings)
     }
 
+    /// Whom a process runs as, if not as KUBE's own user: user and group id. It may look users up.
+    ///
+    /// # Errors
+    ///
+    /// The process may not start.
+    pub fn user_of(&self, name: &Name, process: &Process) -> Result<Option<(u32, u32)>, LaunchError> {
+        Ok(self.0.terms(name, process)?.identity.map(|identity| (identity.uid, identity.gid)))
+    }
+
     /// How processes are kept apart here, in a few words each, for a log.
     pub fn means(&self) -> Vec<String> {
         let means = &self.0.means;
@@ -216,7 +225,7 @@ impl Launcher {
     /// # Errors
     ///
     /// It may not start, or a step failed; nothing is left of it then.
-    pub async fn launch(&self, order: Order<'_>) -> Result<Child, LaunchError> {
+    pub async fn launch(&self, order: Order<'_>) -> Result<(Child, Output), LaunchError> {
         let shared = &self.0;
         let step = format!("start {}", order.process.command.first().map_or("nothing", |program| program));
         if order.sockets.len() > SOCKETS {
@@ -245,10 +254,10 @@ impl Launcher {
         let (spawned, group, message) = made.await??;
         let Spawned { waited, start, pidfd, socket, stdout, stderr } = spawned;
         let child = Reaped::new(waited, pidfd).and_then(|reaped| Child::new(group, start, reaped, stdout, stderr));
-        let child = child.map_err(cannot(&step))?;
+        let (child, output) = child.map_err(cannot(&step))?;
         let answer = timeout(START, tell(socket, &message, &sockets)).await.map_err(|_| LaunchError::Late)?;
         match answer.map_err(cannot(step))? {
-            Answer::Runs => Ok(child),
+            Answer::Runs => Ok((child, output)),
             Answer::Failed(Failure { step, message }) => Err(LaunchError::Step { step, message }),
             Answer::Gone => Err(LaunchError::Gone(child.exited().await)),
         }

@@ -113,6 +113,12 @@ pub(crate) enum Input {
     Ready(u64),
     /// It has said that it lives.
     Alive(u64),
+    /// From now on it says so this often; never, if that is zero.
+    Watchdog(u64, Duration),
+    /// It has said that something went wrong with it that only a restart mends.
+    Stuck(u64),
+    /// What it does now, to start or to end, takes so long from now on.
+    Extend(u64, Duration),
     /// What a health check has found.
     Checked(u64, Result<(), String>),
     /// The program has ended; what it has started may still be there.
@@ -174,6 +180,38 @@ pub(crate) enum State {
     Failed(String),
     /// It runs when it is due.
     Scheduled,
+}
+
+impl State {
+    /// The state in one word.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Unhealthy(_) => "unhealthy",
+            Self::BackOff(..) => "back-off",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Completed => "completed",
+            Self::Failed(_) => "failed",
+            Self::Scheduled => "scheduled",
+        }
+    }
+
+    /// Why it is so, when that is not as it should be.
+    pub(crate) fn why(&self) -> Option<&str> {
+        match self {
+            Self::Unhealthy(why) | Self::BackOff(_, why) | Self::Failed(why) => Some(why),
+            Self::Waiting
+            | Self::Starting
+            | Self::Running
+            | Self::Stopping
+            | Self::Stopped
+            | Self::Completed
+            | Self::Scheduled => None,
+        }
+    }
 }
 
 /// What is so while nothing runs.
@@ -258,6 +296,23 @@ impl Policy {
                     instance.alive = now;
                 }
             }
+            Input::Watchdog(number, period) => {
+                if let Some(instance) = self.instance(number) {
+                    (instance.alive, instance.watchdog) = (now, period);
+                }
+            }
+            Input::Stuck(number) => {
+                let rules = self.rules.clone();
+                if let Some(instance) = self.instance(number) {
+                    instance.end_by("it says that it is stuck".to_owned());
+                    instance.end(now, DRAIN_ALONE, &rules, &mut commands);
+                }
+            }
+            Input::Extend(number, time) => {
+                if let Some(instance) = self.instance(number) {
+                    instance.extend(now + time);
+                }
+            }
             Input::Checked(number, result) => self.checked(number, result, now, &mut commands),
             Input::Exited(number, exit) => {
                 if let Some(instance) = self.instance(number) {
@@ -279,9 +334,14 @@ impl Policy {
         commands
     }
 
+    /// Gives every end from now on at most so much time.
+    pub(crate) fn hurry(&mut self, grace: Duration) {
+        self.rules.stop_grace = self.rules.stop_grace.min(grace);
+    }
+
     /// When the next `Tick` has something to do, if ever.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let instances = self.instances().filter_map(|instance| instance.deadline(&self.rules));
+        let instances = self.instances().filter_map(|instance| instance.deadline());
         let idle = match (&self.main, &self.idle) {
             (None, Idle::BackOff(until, _)) => Some(*until),
             _ => None,
@@ -467,7 +527,8 @@ impl Policy {
             && instance.phase == Phase::Launching
         {
             instance.alive = now;
-            instance.phase = if rules.waits { Phase::Starting(now) } else { Phase::Ready(now) };
+            instance.watchdog = rules.watchdog;
+            instance.phase = if rules.waits { Phase::Starting(now + rules.start_timeout) } else { Phase::Ready(now) };
         }
     }
 

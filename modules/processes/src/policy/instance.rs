@@ -13,6 +13,8 @@ pub(super) struct Instance {
     pub(super) begun: Instant,
     /// When it last said that it lives.
     pub(super) alive: Instant,
+    /// How often it has to say so; zero: it need not.
+    pub(super) watchdog: Duration,
     /// Health checks that failed, one after the other.
     pub(super) failures: u32,
     /// Why the last health check failed, if it did.
@@ -31,7 +33,7 @@ pub(super) struct Instance {
 pub(super) enum Phase {
     /// It is being started.
     Launching,
-    /// Its program runs since then, and is not ready.
+    /// Its program runs, and has until then to be ready.
     Starting(Instant),
     /// It is ready since then.
     Ready(Instant),
@@ -50,6 +52,7 @@ impl Instance {
             phase: Phase::Launching,
             begun: now,
             alive: now,
+            watchdog: Duration::ZERO,
             failures: 0,
             unhealthy: None,
             is_unwanted: false,
@@ -122,7 +125,7 @@ impl Instance {
     }
 
     pub(super) fn expire(&mut self, now: Instant, rules: &Rules, commands: &mut Vec<Command>) {
-        if self.deadline(rules).is_none_or(|deadline| deadline > now) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         match self.phase {
@@ -131,7 +134,7 @@ impl Instance {
                 self.ask(now, rules.stop_grace, commands);
             }
             Phase::Ready(_) => {
-                self.end_by(format!("its watchdog heard nothing for {} s", rules.watchdog.as_secs_f64()));
+                self.end_by(format!("its watchdog heard nothing for {} s", self.watchdog.as_secs_f64()));
                 self.ask(now, rules.stop_grace, commands);
             }
             Phase::Draining(_) => self.ask(now, rules.stop_grace, commands),
@@ -143,11 +146,18 @@ impl Instance {
         }
     }
 
-    pub(super) fn deadline(&self, rules: &Rules) -> Option<Instant> {
+    /// Gives what it does now until then.
+    pub(super) fn extend(&mut self, new: Instant) {
+        match &mut self.phase {
+            Phase::Starting(until) | Phase::Stopping(until) => *until = new,
+            Phase::Launching | Phase::Ready(_) | Phase::Draining(_) | Phase::Killing => {}
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Starting(since) => Some(since + rules.start_timeout),
-            Phase::Ready(_) => (!rules.watchdog.is_zero()).then(|| self.alive + rules.watchdog),
-            Phase::Draining(until) | Phase::Stopping(until) => Some(until),
+            Phase::Ready(_) => (!self.watchdog.is_zero()).then(|| self.alive + self.watchdog),
+            Phase::Starting(until) | Phase::Draining(until) | Phase::Stopping(until) => Some(until),
             Phase::Launching | Phase::Killing => None,
         }
     }

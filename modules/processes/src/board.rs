@@ -1,0 +1,111 @@
+//! How every process is: keepers write it, whoever asks reads it.
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use tokio::sync::watch;
+
+use crate::{Name, config::Condition, policy::State};
+
+/// How one process is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shown {
+    pub state: State,
+    /// Since when it is so.
+    pub since: SystemTime,
+    /// A new instance is on its way, or an old one still leaves.
+    pub is_changing: bool,
+    /// Nothing of it runs.
+    pub is_idle: bool,
+    /// The leader of its instance.
+    pub pid: Option<u32>,
+    /// Where its instance serves its route.
+    pub port: Option<u16>,
+    /// Starts that nobody asked for.
+    pub restarts: u64,
+    /// How the last instance ended, when that was no success.
+    pub last_failure: Option<String>,
+    /// Why a new instance did not take the place of the one that serves.
+    pub refused: Option<String>,
+    /// What it says of itself.
+    pub says: Option<String>,
+    /// Whether it has ended as it should since it is known.
+    pub was_completed: bool,
+    /// When it is due next.
+    pub due: Option<SystemTime>,
+    /// How it is kept apart.
+    pub apart: String,
+    /// What was asked for and cannot be had here.
+    pub warnings: Vec<String>,
+}
+
+impl Shown {
+    /// Whether whoever waits for it may go on.
+    pub(crate) fn meets(&self, condition: Condition) -> bool {
+        match condition {
+            Condition::Started => self.pid.is_some() || self.was_completed,
+            Condition::Healthy => self.state == State::Running || self.was_completed,
+            Condition::Completed => self.was_completed,
+        }
+    }
+
+    /// Whether nothing is under way that somebody who gave an order waits for.
+    pub(crate) fn is_settled(&self) -> bool {
+        let is_at_rest = match self.state {
+            State::Waiting | State::Starting | State::Stopping => false,
+            State::BackOff(..)
+            | State::Running
+            | State::Unhealthy(_)
+            | State::Stopped
+            | State::Completed
+            | State::Failed(_)
+            | State::Scheduled => true,
+        };
+        is_at_rest && !self.is_changing
+    }
+}
+
+/// How every process is.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    shown: Mutex<BTreeMap<Name, Shown>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Board {
+    /// Shows how a process is; whoever follows hears of it when that is new.
+    pub(crate) fn show(&self, name: &Name, shown: Shown) {
+        let is_new = self.lock().get(name) != Some(&shown);
+        if is_new {
+            self.lock().insert(name.clone(), shown);
+            self.changes.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// Forgets a process that is no more.
+    pub(crate) fn forget(&self, name: &Name) {
+        self.lock().remove(name);
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// How a process is, if there is one of that name.
+    pub(crate) fn get(&self, name: &Name) -> Option<Shown> {
+        self.lock().get(name).cloned()
+    }
+
+    /// How all are, by name.
+    pub(crate) fn all(&self) -> Vec<(Name, Shown)> {
+        self.lock().iter().map(|(name, shown)| (name.clone(), shown.clone())).collect()
+    }
+
+    /// Counts changes.
+    pub(crate) fn follow(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Shown>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
