@@ -11,7 +11,7 @@ use crate::{
     config::{self, Environment, Loaded, Unusable},
     dns, docs, init, new,
     outcome::Outcome,
-    run, terminal, token, trust,
+    ps, run, terminal, token, trust,
 };
 
 /// Hosting for a small team in one program: apps with TLS, and an always-on ECHO peer.
@@ -68,6 +68,14 @@ enum Command {
     Dns(dns::Command),
     /// List the documents that are synced here, and look after them
     Docs(docs::Docs),
+    /// Show how the processes of the config are
+    Ps(ps::Ps),
+    /// Start processes that do not run, and wait until they are ready
+    Start(ps::Which),
+    /// Stop processes until they are started again, and wait until nothing of them is left
+    Stop(ps::Which),
+    /// Start processes anew; what is on the web is served meanwhile
+    Restart(ps::Which),
     /// Hold a fire drill: make one module of the running KUBE panic, and see it heal
     Drill {
         /// The module, as `kube status` names it
@@ -116,6 +124,12 @@ impl Cli {
             }
             Command::Dns(command) => dns::execute(command, &socket(file.as_deref(), &environment)).await,
             Command::Docs(docs) => return docs::execute(docs, &socket(file.as_deref(), &environment)).await,
+            Command::Ps(ps) => return ps::list(ps, &socket(file.as_deref(), &environment)).await,
+            Command::Start(which) => return ps::order("start", which, &socket(file.as_deref(), &environment)).await,
+            Command::Stop(which) => return ps::order("stop", which, &socket(file.as_deref(), &environment)).await,
+            Command::Restart(which) => {
+                return ps::order("restart", which, &socket(file.as_deref(), &environment)).await;
+            }
             Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,
         };
         match result {

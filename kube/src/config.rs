@@ -15,6 +15,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use processes::Process;
+
 use self::{
     domain::{Addresses, Domain},
     source::{Problem, Source},
@@ -284,6 +286,15 @@ impl Config {
             environment.runtime_home.as_deref(),
             &self.data,
         );
+        self.processes.folders = self.data.join("processes");
+        self.processes.logs = self.data.join("logs");
+        for process in self.processes.processes.values_mut() {
+            let Process { cwd, env_file, read, write, .. } = process;
+            for path in cwd.iter_mut().chain(env_file).chain(read.iter_mut().flatten()).chain(write) {
+                *path = folder.join(&path);
+            }
+        }
+        self.processes.hidden = self.hidden();
     }
 }
 
@@ -291,6 +302,17 @@ impl Config {
     /// The own domains of apps, each with its app.
     fn domains(&self) -> impl Iterator<Item = (&apps::Name, &apps::Host)> {
         self.apps.apps.iter().flat_map(|(name, app)| app.domains.iter().map(move |host| (name, host)))
+    }
+
+    /// What no process may see: everything that KUBE keeps, and the secrets that the config names.
+    fn hidden(&mut self) -> Vec<PathBuf> {
+        let mut hidden = vec![self.data.clone()];
+        hidden.extend(self.admin.socket.parent().map(Path::to_owned));
+        hidden.extend(self.tls.paths().into_iter().map(|(_, path)| path.clone()));
+        hidden.extend(self.dns.keys.values().map(|key| key.secret_file.clone()));
+        hidden.extend(self.echo.peers.values().filter_map(|peer| peer.token_file.clone()));
+        hidden.extend(self.processes.processes.values().filter_map(|process| process.env_file.clone()));
+        hidden
     }
 
     /// The hosts of the apps whose pages sync without a token, and the space of each: `app.NAME`, which no person can name.

@@ -77,18 +77,11 @@ impl Control {
     /// How everything is now.
     pub(crate) fn now(&self) -> Status {
         let listeners = self.addresses();
-        // The port that people type: of the first HTTPS listener, and left out where browsers leave it out.
-        let https = listeners.iter().find(|listener| listener.protocol == "https");
-        let port = https.and_then(|listener| listener.address.rsplit(':').next()).filter(|port| *port != "443");
-        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let domain = &self.domain;
+        let port = port(&listeners);
         let site = |(name, site): (&String, &Arc<kube_manifest::Site>)| SiteStatus {
             name: name.clone(),
-            url: if *name == self.home {
-                format!("https://{domain}{port}/")
-            } else {
-                format!("https://{name}.{domain}{port}/")
-            },
+            url: self.url(&port, name, "/"),
             domains: site.domains.iter().map(|host| format!("https://{host}{port}/")).collect(),
             files: site.manifest.files().count() as u64,
             bytes: site.manifest.files().map(|(_, file)| file.size).sum(),
@@ -119,6 +112,20 @@ impl Control {
         }
     }
 
+    /// Where `path` of what is called `label` is on the web.
+    pub(crate) fn address(&self, label: &str, path: &str) -> String {
+        self.url(&port(&self.addresses()), label, path)
+    }
+
+    fn url(&self, port: &str, label: &str, path: &str) -> String {
+        let domain = &self.domain;
+        if label == self.home {
+            format!("https://{domain}{port}{path}")
+        } else {
+            format!("https://{label}.{domain}{port}{path}")
+        }
+    }
+
     fn spaces(&self) -> Vec<SpaceStatus> {
         let quota = self.echo.space_quota();
         let space = |(name, bytes): (Arc<str>, u64)| SpaceStatus { name: name.to_string(), bytes, quota };
@@ -144,6 +151,13 @@ impl Control {
         self.requests.send(request(answer)).await.ok()?;
         answered.await.ok()
     }
+}
+
+/// The port that people type: of the first HTTPS listener, and left out where browsers leave it out.
+fn port(listeners: &[Listener]) -> String {
+    let https = listeners.iter().find(|listener| listener.protocol == "https");
+    let port = https.and_then(|listener| listener.address.rsplit(':').next()).filter(|port| *port != "443");
+    port.map(|port| format!(":{port}")).unwrap_or_default()
 }
 
 fn shown(path: &Path) -> String {

@@ -30,6 +30,7 @@ mod init;
 mod memory;
 mod new;
 mod outcome;
+mod ps;
 mod run;
 mod systemd;
 mod terminal;

@@ -2,6 +2,7 @@
 mod certificates;
 mod documents;
 mod offers;
+mod processes;
 mod records;
 mod zones;
 
@@ -65,12 +66,19 @@ pub(crate) async fn wire(
     requests: mpsc::Sender<Request>,
 ) -> anyhow::Result<Wired> {
     let lock = take(&config.data)?;
+    let logs = ::processes::Logs::open(&config.processes.logs).context("logs")?;
     let registry = Registry::new();
     let mut appliance = Appliance::new(config.clone(), limits);
 
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
     let records = Arc::new(Records::default());
-    let served = Served { domain: config.domain.to_string(), sites: apps.sites(), records: Arc::clone(&records) };
+    let routes = hosting::Routes::default();
+    let served = Served {
+        domain: config.domain.to_string(),
+        sites: apps.sites(),
+        routed: routes.hosts(),
+        records: Arc::clone(&records),
+    };
     let tls = Arc::new(Tls::bind(&config.tls, Arc::new(served), Arc::clone(&records) as _, &registry).context("tls")?);
     // What the config asks for, until it is known which ports there are: a restart changes no record.
     let offers = watch::Sender::new(hosting::offer(&config.hosting));
@@ -90,7 +98,7 @@ pub(crate) async fn wire(
             Mount { label: Some(NAMES), well_known: None, is_open: false, router: dns.router() },
             Mount { label: None, well_known: Some(PROOFS_PATH), is_open: true, router: tls.router() },
         ],
-        routes: hosting::Routes::default(),
+        routes: routes.clone(),
         sync: SYNC_PATH,
         offers,
     };
@@ -99,8 +107,18 @@ pub(crate) async fn wire(
     let control = Arc::new(Control::new(&config, file, requests, board, apps.sites(), echo.handle(), known));
     let archive = Arc::new(documents::Archive(echo.handle()));
     let zones = Arc::new(Zones { dns: dns.handle(), tls: Arc::clone(&tls) });
-    let admin = Admin::bind(&config.admin, Arc::clone(&control) as _, counter, archive, zones, certificates, &registry)
-        .context("admin")?;
+    let front = Arc::new(processes::Front(routes));
+    let programs = ::processes::Processes::bind(&config.processes, logs, front, &registry).context("processes")?;
+    let kept = processes::Processes { handle: programs.handle(), control: Arc::clone(&control) };
+    let ports = admin::Ports {
+        control: Arc::clone(&control) as _,
+        tokens: counter,
+        documents: archive,
+        zones,
+        certificates,
+        processes: Arc::new(kept),
+    };
+    let admin = Admin::bind(&config.admin, ports, &registry).context("admin")?;
     // Last, because it takes the registry: whatever is measured is registered by now.
     let metrics = Arc::new(Metrics::bind(&config.metrics, registry, appliance.board(), build()).context("metrics")?);
     lead_to(&config.admin.socket, &socket(&config)).context("admin")?;
@@ -116,6 +134,7 @@ pub(crate) async fn wire(
     appliance.add(Arc::new(tokens), |config| &config.tokens);
     appliance.add(Arc::new(echo), |config| &config.echo);
     appliance.add(hosting, |config| &config.hosting);
+    appliance.add(Arc::new(programs), |config| &config.processes);
     appliance.add(metrics, |config| &config.metrics);
     appliance.add(Arc::new(admin), |config| &config.admin);
     Ok(Wired { appliance, control, lock })
@@ -172,18 +191,21 @@ fn build() -> metrics::BuildInfo {
 struct Served {
     domain: String,
     sites: watch::Receiver<Arc<Sites>>,
+    /// The labels that lead to processes.
+    routed: watch::Receiver<Arc<BTreeSet<String>>>,
     records: Arc<Records>,
 }
 
 impl tls::Names for Served {
     fn serves(&self, name: &str) -> bool {
-        hosting::serves(&self.domain, &[SYNC, NAMES], &BTreeSet::new(), &self.sites.borrow(), name)
+        hosting::serves(&self.domain, &[SYNC, NAMES], &self.routed.borrow(), &self.sites.borrow(), name)
     }
 
     fn hosts(&self) -> Vec<String> {
-        let sites = self.sites.borrow();
-        let labels = [SYNC, NAMES].into_iter().chain(sites.keys().map(|label| &**label));
-        let below = labels.map(|label| format!("{label}.{}", self.domain));
+        let (sites, routed) = (self.sites.borrow(), self.routed.borrow());
+        let own = [SYNC, NAMES].into_iter().chain(sites.keys().map(|label| &**label));
+        let others = routed.iter().map(|label| &**label).filter(|label| !sites.contains_key(*label));
+        let below = own.chain(others).map(|label| format!("{label}.{}", self.domain));
         let others = sites.values().flat_map(|site| site.domains.iter().cloned());
         [self.domain.clone()].into_iter().chain(below).chain(others).collect()
     }

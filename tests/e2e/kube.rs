@@ -2,7 +2,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::{net::UnixDatagram, process::ExitStatusExt},
+    os::unix::{fs::PermissionsExt, net::UnixDatagram, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
@@ -56,6 +56,8 @@ impl Home {
         for name in ["data/apps", "run"] {
             fs::create_dir_all(folder.path().join(name)).unwrap();
         }
+        // Programs with users of their own have folders in it.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let home = Self { folder };
         home.configure(config);
         home

@@ -48,8 +48,8 @@
 //! Nothing yet: the socket's place follows from the environment and `data` ([`socket_path`]).
 //!
 //! # What it deliberately does not do
-//! It listens on no network. It knows no module: what it may ask are the ports [`Control`], [`Tokens`], [`Documents`], [`Zones`] and
-//! [`Certificates`].
+//! It listens on no network. It knows no module: what it may ask are the ports [`Control`], [`Tokens`], [`Documents`], [`Zones`],
+//! [`Certificates`] and [`Processes`].
 mod certificates;
 mod client;
 mod config;
@@ -58,6 +58,7 @@ mod documents;
 mod error;
 mod metrics;
 mod ports;
+mod processes;
 mod routes;
 mod socket;
 mod tokens;
@@ -90,7 +91,8 @@ pub use documents::{
     LONGEST_FILE, Page, PageOrder, Refusal,
 };
 pub use error::Error;
-pub use ports::{Control, Listener, ModuleStatus, PeerStatus, SiteStatus, SpaceStatus, Status};
+pub use ports::{Control, Listener, ModuleStatus, PeerStatus, Ports, SiteStatus, SpaceStatus, Status};
+pub use processes::{ProcessOrder, ProcessStatus, Processes};
 pub use tokens::{NewToken, TokenAccess, TokenOrder, TokenScope, TokenStatus, Tokens};
 
 use metrics::Metrics;
@@ -104,6 +106,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The admin API.
 pub struct Admin {
     socket: Socket,
+    processes: Arc<dyn Processes>,
     router: Router,
     metrics: Metrics,
     places: Arc<Semaphore>,
@@ -114,33 +117,31 @@ impl Admin {
     ///
     /// # Errors
     /// Another KUBE that has it, or the path that cannot be used.
-    pub fn bind(
-        config: &Config,
-        control: Arc<dyn Control>,
-        tokens: Arc<dyn Tokens>,
-        documents: Arc<dyn Documents>,
-        zones: Arc<dyn Zones>,
-        certificates: Arc<dyn Certificates>,
-        registry: &Registry,
-    ) -> Result<Self, Error> {
+    pub fn bind(config: &Config, ports: Ports, registry: &Registry) -> Result<Self, Error> {
         let metrics = Metrics::register(registry);
         Ok(Self {
             socket: Socket::bind(&config.socket)?,
-            router: routes::router(control, tokens, documents, zones, certificates, metrics.clone()),
+            processes: Arc::clone(&ports.processes),
+            router: routes::router(ports, metrics.clone()),
             metrics,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         })
     }
 
-    /// Whether the other end is root, or who we are.
+    /// Whether the other end is root, or who we are, and not one of the programs that are kept apart.
     fn admits(&self, stream: &UnixStream) -> bool {
         let own = rustix::process::geteuid().as_raw();
-        let admitted = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own);
-        if !admitted {
+        let Ok(peer) = stream.peer_cred() else { return false };
+        let is_one_of_us = peer.uid() == 0 || peer.uid() == own;
+        // Who cannot be told who it is, is nobody.
+        let is_apart = peer.pid().is_none_or(|pid| self.processes.is_apart(pid));
+        if !is_one_of_us || is_apart {
             self.metrics.refused_peers.inc();
-            tracing::warn!(peer = ?stream.peer_cred().ok(), "refused a peer that is neither root nor this user");
+            let who =
+                if is_one_of_us { "one of the processes that are kept apart" } else { "neither root nor this user" };
+            tracing::warn!(?peer, "refused a peer that is {who}");
         }
-        admitted
+        is_one_of_us && !is_apart
     }
 
     fn serve(&self, cx: &Context, stream: UnixStream, place: OwnedSemaphorePermit) {

@@ -1,10 +1,39 @@
 //! What the admin API may ask, and how the answers look.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::certificates::CertificateStatus;
+use crate::{
+    certificates::{CertificateStatus, Certificates},
+    dns::Zones,
+    documents::Documents,
+    processes::Processes,
+    tokens::Tokens,
+};
+
+/// Everything that the admin API may ask.
+#[derive(Clone)]
+pub struct Ports {
+    /// The main loop.
+    pub control: Arc<dyn Control>,
+    /// Where tokens are made.
+    pub tokens: Arc<dyn Tokens>,
+    /// Where documents are.
+    pub documents: Arc<dyn Documents>,
+    /// Where zones are.
+    pub zones: Arc<dyn Zones>,
+    /// Where certificates are.
+    pub certificates: Arc<dyn Certificates>,
+    /// Where processes are kept.
+    pub processes: Arc<dyn Processes>,
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
 
 /// Whoever runs this KUBE implements it.
 pub trait Control: Send + Sync + 'static {

@@ -11,25 +11,12 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::{
-    Control,
-    certificates::{self, Certificates},
-    dns::{self, Zones},
-    documents::{self, Documents},
-    metrics::Metrics,
-    tokens::{self, Tokens},
-};
+use crate::{Control, Ports, certificates, dns, documents, metrics::Metrics, processes, tokens};
 
 type Reins = Arc<dyn Control>;
 
-pub(crate) fn router(
-    control: Reins,
-    tokens: Arc<dyn Tokens>,
-    documents: Arc<dyn Documents>,
-    zones: Arc<dyn Zones>,
-    certificates: Arc<dyn Certificates>,
-    metrics: Metrics,
-) -> Router {
+pub(crate) fn router(ports: Ports, metrics: Metrics) -> Router {
+    let Ports { control, tokens, documents, zones, certificates, processes } = ports;
     Router::new()
         .route("/v1/status", get(async |State(control): State<Reins>| Json(control.status())))
         .route("/v1/reload", post(reload))
@@ -39,6 +26,7 @@ pub(crate) fn router(
         .merge(documents::routes(documents))
         .merge(dns::routes(zones))
         .merge(certificates::routes(certificates))
+        .merge(processes::routes(processes))
         .fallback(async || {
             error(StatusCode::NOT_FOUND, "this KUBE does not know that request: is it an older version?")
         })

@@ -42,6 +42,64 @@ impl Control for Puppet {
     }
 }
 
+/// Has one process, `worker`, which never ends.
+impl Processes for Puppet {
+    fn list(&self) -> Vec<ProcessStatus> {
+        vec![worker()]
+    }
+
+    fn order(&self, name: String, order: ProcessOrder) -> BoxFuture<'_, Result<ProcessStatus, String>> {
+        async move {
+            match (&*name, order) {
+                ("worker", ProcessOrder::Start | ProcessOrder::Restart) => Ok(worker()),
+                ("worker", ProcessOrder::Stop) => Err("worker: it does not end".to_owned()),
+                _ => Err(format!("there is no process {name:?}")),
+            }
+        }
+        .boxed()
+    }
+
+    fn is_apart(&self, pid: i32) -> bool {
+        assert!(pid > 0);
+        false
+    }
+}
+
+/// Keeps everyone apart.
+struct Fence;
+
+impl Processes for Fence {
+    fn list(&self) -> Vec<ProcessStatus> {
+        vec![]
+    }
+
+    fn order(&self, _: String, _: ProcessOrder) -> BoxFuture<'_, Result<ProcessStatus, String>> {
+        async { Err("nobody asks".to_owned()) }.boxed()
+    }
+
+    fn is_apart(&self, pid: i32) -> bool {
+        pid == std::process::id().cast_signed()
+    }
+}
+
+fn worker() -> ProcessStatus {
+    ProcessStatus {
+        name: "worker".into(),
+        state: "running".into(),
+        detail: None,
+        since: 1,
+        pid: Some(7),
+        restarts: 0,
+        last_failure: None,
+        url: None,
+        port: None,
+        next: None,
+        apart: "user 7".into(),
+        memory: None,
+        warnings: vec![],
+    }
+}
+
 /// Makes one token, and keeps none.
 impl Tokens for Puppet {
     fn create(&self, order: TokenOrder) -> BoxFuture<'_, Result<NewToken, String>> {
@@ -201,16 +259,19 @@ fn config(folder: &Path) -> Config {
     Config { socket: folder.join("run/admin.sock") }
 }
 
+fn ports() -> Ports {
+    Ports {
+        control: Arc::new(Puppet),
+        tokens: Arc::new(Puppet),
+        documents: Arc::new(Puppet),
+        zones: Arc::new(Puppet),
+        certificates: Arc::new(Puppet),
+        processes: Arc::new(Puppet),
+    }
+}
+
 fn bind(config: &Config) -> Result<Admin, Error> {
-    Admin::bind(
-        config,
-        Arc::new(Puppet),
-        Arc::new(Puppet),
-        Arc::new(Puppet),
-        Arc::new(Puppet),
-        Arc::new(Puppet),
-        &Registry::new(),
-    )
+    Admin::bind(config, ports(), &Registry::new())
 }
 
 async fn serve(admin: Admin, config: &Config) -> Running<Config> {
@@ -224,10 +285,7 @@ async fn serve(admin: Admin, config: &Config) -> Running<Config> {
 #[tokio::test]
 async fn passes_the_battery() {
     let folder = tempfile::tempdir().unwrap();
-    let puppet = || Arc::new(Puppet);
-    let bind = async |config: &Config, registry: &Registry| {
-        Admin::bind(config, puppet(), puppet(), puppet(), puppet(), puppet(), registry)
-    };
+    let bind = async |config: &Config, registry: &Registry| Admin::bind(config, ports(), registry);
     testing::battery(config(folder.path()), bind).await;
 }
 
@@ -464,5 +522,32 @@ async fn certificates_are_listed_and_ordered_anew_by_any_of_their_names() {
     };
     assert_eq!(renew("*.kube.test").await.unwrap().issuer, "ca.test");
     assert!(renew("other.test").await.unwrap_err().to_string().contains("nothing is ordered for other.test"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn processes_are_listed_and_ordered() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let running = serve(bind(&config).unwrap(), &config).await;
+    let client = async || Client::connect(&config.socket).await.unwrap();
+    assert_eq!(client().await.get::<Vec<ProcessStatus>>("/v1/processes").await.unwrap(), [worker()]);
+    let order = async |path: &str| client().await.post::<ProcessStatus>(path).await.map_err(|error| error.to_string());
+    assert_eq!(order("/v1/processes/worker/restart").await, Ok(worker()));
+    assert!(order("/v1/processes/worker/stop").await.unwrap_err().contains("it does not end"));
+    assert!(order("/v1/processes/other/start").await.unwrap_err().contains("there is no process"));
+    order("/v1/processes/worker/explode").await.unwrap_err();
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_is_kept_apart_is_refused_whoever_it_runs_as() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let ports = Ports { processes: Arc::new(Fence), ..ports() };
+    let running = serve(Admin::bind(&config, ports, &Registry::new()).unwrap(), &config).await;
+    let client = Client::connect(&config.socket).await;
+    let answer = async { client?.get::<Status>("/v1/status").await };
+    answer.await.unwrap_err();
     running.stop().await;
 }

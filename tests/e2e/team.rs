@@ -1,0 +1,95 @@
+//! Programs of a team that KUBE keeps, and what becomes of them.
+use std::{collections::BTreeMap, fs};
+
+use serde_json::Value;
+
+use crate::{
+    journal::eventually,
+    kube::{Home, Kube, Ran},
+};
+
+/// A table `[processes.NAME]` of a shell script, in whose arguments the mark of its home is.
+pub(crate) fn script(home: &Home, name: &str, script: &str, more: &str) -> String {
+    assert!(!script.contains("'''"), "{script}");
+    format!("[processes.{name}]\ncommand = [\"/bin/sh\", \"-c\", '''{script}''', \"{}\"]\n{more}\n", mark(home, name))
+}
+
+/// The same of a Python program.
+pub(crate) fn python(home: &Home, name: &str, program: &str, more: &str) -> String {
+    assert!(!program.contains("'''"), "{program}");
+    format!(
+        "[processes.{name}]\ncommand = [\"/usr/bin/python3\", \"-c\", '''{program}''', \"{}\"]\n{more}\n",
+        mark(home, name)
+    )
+}
+
+/// Writes the config of a home whose tables name it.
+pub(crate) fn configure(home: &Home, tables: &str) {
+    home.configure(&format!("domain = \"localhost\"\ndata = \"data\"\n{}\n{tables}", crate::kube::LISTEN));
+}
+
+/// What stands in the command line of a process of this home, and of no other.
+pub(crate) fn mark(home: &Home, name: &str) -> String {
+    format!("{}:{name}", home.path("").display())
+}
+
+/// The programs of this home that run, by what `kube ps` calls them: with how many processes each.
+pub(crate) fn running(home: &Home) -> BTreeMap<String, usize> {
+    let start = home.path("").display().to_string();
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        // One that ends meanwhile has none.
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        let named = words.filter_map(|word| Some(word.strip_prefix(&*start)?.strip_prefix(':')?.to_owned()));
+        if let Some(name) = named.last() {
+            *found.entry(name).or_default() += 1;
+        }
+    }
+    found
+}
+
+/// Waits until nothing of this home's programs runs.
+pub(crate) fn all_gone(home: &Home) {
+    eventually("the end of all that was started", || running(home).is_empty().then_some(()));
+}
+
+impl Kube<'_> {
+    /// How one process is, as `kube ps --json` says.
+    pub(crate) fn process(&self, name: &str) -> Value {
+        let ran = self.home.run(&["ps", "--json", name]);
+        let found: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+        found[0].clone()
+    }
+
+    /// Waits until a process is in a state; gives how it is then.
+    pub(crate) fn until(&self, name: &str, state: &str) -> Value {
+        let mut last = Value::Null;
+        eventually(&format!("{name} {state}\n{}", self.journal), || {
+            last = self.process(name);
+            (last["state"] == state).then(|| last.clone())
+        })
+    }
+
+    /// What a process has written so far, a line each.
+    pub(crate) fn wrote(&self, name: &str) -> Vec<String> {
+        let lines = self.home.run(&["logs", name, "--lines", "1000", "--json"]).ok();
+        let line = |text: &str| -> Option<String> {
+            let line: Value = serde_json::from_str(text).unwrap();
+            (line["stream"] != "kube").then(|| line["line"].as_str().unwrap().to_owned())
+        };
+        lines.lines().filter_map(line).collect()
+    }
+
+    /// Waits until a process has written a line that contains `text`.
+    pub(crate) fn until_it_wrote(&self, name: &str, text: &str) -> String {
+        eventually(&format!("{name} writes {text:?}\n{}", self.journal), || {
+            self.wrote(name).into_iter().find(|line| line.contains(text))
+        })
+    }
+}
+
+/// What a command printed, as JSON.
+pub(crate) fn json(ran: Ran) -> Value {
+    serde_json::from_str(&ran.ok()).unwrap()
+}
