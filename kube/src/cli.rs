@@ -9,7 +9,7 @@ use kube_contract::Module as _;
 use crate::{
     certs,
     config::{self, Environment, Loaded, Unusable},
-    dns, docs, init, new,
+    dns, docs, init, logs, new,
     outcome::Outcome,
     ps, run, terminal, token, trust,
 };
@@ -76,6 +76,8 @@ enum Command {
     Stop(ps::Which),
     /// Start processes anew; what is on the web is served meanwhile
     Restart(ps::Which),
+    /// Show what a process wrote, or what KUBE itself has to say, whether it runs or not
+    Logs(logs::Logs),
     /// Hold a fire drill: make one module of the running KUBE panic, and see it heal
     Drill {
         /// The module, as `kube status` names it
@@ -130,6 +132,7 @@ impl Cli {
             Command::Restart(which) => {
                 return ps::order("restart", which, &socket(file.as_deref(), &environment)).await;
             }
+            Command::Logs(logs) => logs::execute(logs, &config::load_for_place(file.as_deref(), &environment)).await,
             Command::Drill { module } => drill(&socket(file.as_deref(), &environment), &module).await,
         };
         match result {

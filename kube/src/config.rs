@@ -68,6 +68,8 @@ pub struct Environment {
     pub runtime_directory: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.
     pub runtime_home: Option<PathBuf>,
+    /// `$JOURNAL_STREAM`, from systemd.
+    pub journal_stream: Option<String>,
 }
 
 /// A config in force, and what is worth a look in it.
@@ -281,6 +283,7 @@ impl Config {
         self.echo.domain = domain;
         self.echo.data = self.data.join("echo");
         self.tokens.data = self.data.join("tokens");
+        self.processes.logs = self.data.join("logs");
         self.admin.socket = admin::socket_path(
             environment.runtime_directory.as_deref(),
             environment.runtime_home.as_deref(),

@@ -27,6 +27,8 @@ mod control;
 mod dns;
 mod docs;
 mod init;
+mod log;
+mod logs;
 mod memory;
 mod new;
 mod outcome;

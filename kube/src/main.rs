@@ -41,5 +41,6 @@ fn environment() -> Environment {
         data_home: path("XDG_DATA_HOME"),
         runtime_directory: path("RUNTIME_DIRECTORY"),
         runtime_home: path("XDG_RUNTIME_DIR"),
+        journal_stream: env::var_os("JOURNAL_STREAM").and_then(|stream| stream.into_string().ok()),
     }
 }

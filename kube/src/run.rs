@@ -1,5 +1,8 @@
 //! `kube run`: from a config to a stopped process.
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kube_contract::{Health, Limits, Report, Running};
 use tokio::{
@@ -10,29 +13,49 @@ use tokio::{
 
 use crate::{
     config::{self, Config, Environment, Loaded},
-    control::{self, Request},
-    memory,
+    control::{self, Control, Request},
+    log, memory,
     outcome::Outcome,
     systemd, terminal,
     wire::{Wired, wire},
 };
 
+/// How long a disk may take to write the end of the log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Serves until asked to stop.
 pub(crate) async fn run(loaded: Loaded, environment: Environment) -> Outcome {
-    log_to_stderr();
+    let is_journal = log::is_journal(environment.journal_stream.as_deref());
+    log::start(is_journal);
     allow_many_files();
     // Before anyone is told that we are ready: a signal that came first would kill us.
-    let mut signals = match Signals::register() {
+    let signals = match Signals::register() {
         Ok(signals) => signals,
         Err(error) => return Outcome::failed(format!("cannot listen for signals: {error}")),
     };
     let (requests, inbox) = control::channel();
+    let folder = loaded.config.processes.logs.clone();
     let wired = match wire(loaded.config, loaded.file.clone(), Limits::default(), requests).await {
         Ok(wired) => wired,
         Err(error) => return Outcome::failed(format!("{error:#}")),
     };
-    let Wired { appliance, control, lock: _lock } = wired;
+    let Wired { appliance, control, logs, lock: _lock } = wired;
+    log::keep(&logs, &folder, is_journal);
     let running = appliance.start();
+    let outcome = Box::pin(serve(running, &control, inbox, signals, loaded.file, environment)).await;
+    logs.flush(LAST_WORDS);
+    outcome
+}
+
+/// Serves with what is bound until asked to stop.
+async fn serve(
+    running: Running<Config>,
+    control: &Control,
+    inbox: mpsc::Receiver<Request>,
+    mut signals: Signals,
+    file: Option<PathBuf>,
+    environment: Environment,
+) -> Outcome {
     tokio::select! {
         serving = running.serving() => if let Err(fell) = serving {
             running.stop().await;
@@ -43,8 +66,8 @@ pub(crate) async fn run(loaded: Loaded, environment: Environment) -> Outcome {
     // Followed from here on: what changes next is told, too.
     let mut board = running.board().subscribe();
     systemd::ready(&summary(&board.borrow_and_update()));
-    terminal::say(terminal::banner(&control.now(), &running.config().apps.folder, loaded.file.as_deref()));
-    let mut serve = Serve { running, inbox, file: loaded.file, environment };
+    terminal::say(terminal::banner(&control.now(), &running.config().apps.folder, file.as_deref()));
+    let mut serve = Serve { running, inbox, file, environment };
     tokio::select! {
         () = serve.until_stopped(&mut signals, board) => {}
         never = memory::follow_clock() => match never {},
@@ -56,7 +79,7 @@ pub(crate) async fn run(loaded: Loaded, environment: Environment) -> Outcome {
 struct Serve {
     running: Running<Config>,
     inbox: mpsc::Receiver<Request>,
-    file: Option<std::path::PathBuf>,
+    file: Option<PathBuf>,
     environment: Environment,
 }
 
@@ -197,20 +220,4 @@ fn allow_many_files() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-}
-
-/// Logs go to standard error: time and colour on a terminal, bare lines for the journal, which has its own clock.
-fn log_to_stderr() {
-    use std::io::IsTerminal;
-
-    use tracing_subscriber::{EnvFilter, fmt};
-
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    // automerge describes each change that it decodes in a span, which costs a tenth of everything.
-    let filter = filter.add_directive("automerge=off".parse().expect("a directive"));
-    let terminal = std::io::stderr().is_terminal();
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
-    let installed = if terminal { log.try_init() } else { log.without_time().try_init() };
-    // A test that runs two KUBEs in one process has installed it already.
-    installed.ok();
 }

@@ -25,6 +25,7 @@ use hosting::{Hosting, Mount};
 use kube_contract::{Appliance, Limits};
 use kube_manifest::Sites;
 use metrics::Metrics;
+use processes::Logs;
 use prometheus::Registry;
 use tls::Tls;
 use tokens::Tokens;
@@ -42,6 +43,8 @@ pub struct Wired {
     pub appliance: Appliance<Config>,
     /// What the admin API, and the terminal, are told.
     pub control: Arc<Control>,
+    /// The logs of processes, and of this KUBE.
+    pub logs: Logs,
     /// Held as long as this KUBE uses its data folder.
     pub lock: fs::File,
 }
@@ -68,6 +71,8 @@ pub(crate) async fn wire(
     let lock = take(&config.data)?;
     let logs = ::processes::Logs::open(&config.processes.logs).context("logs")?;
     let registry = Registry::new();
+    let logs = Logs::open(&config.processes.logs)?;
+    logs.register(&registry).context("logs")?;
     let mut appliance = Appliance::new(config.clone(), limits);
 
     let apps = Apps::bind(&config.apps, &registry).context("apps")?;
@@ -137,7 +142,7 @@ pub(crate) async fn wire(
     appliance.add(Arc::new(programs), |config| &config.processes);
     appliance.add(metrics, |config| &config.metrics);
     appliance.add(Arc::new(admin), |config| &config.admin);
-    Ok(Wired { appliance, control, lock })
+    Ok(Wired { appliance, control, logs, lock })
 }
 
 /// Where the command line finds the admin socket, whatever environment it runs in.
