@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use ::processes::Logs;
 use admin::Admin;
 use anyhow::Context as _;
 use apps::Apps;
@@ -25,7 +26,6 @@ use hosting::{Hosting, Mount};
 use kube_contract::{Appliance, Limits};
 use kube_manifest::Sites;
 use metrics::Metrics;
-use processes::Logs;
 use prometheus::Registry;
 use tls::Tls;
 use tokens::Tokens;
@@ -69,7 +69,6 @@ pub(crate) async fn wire(
     requests: mpsc::Sender<Request>,
 ) -> anyhow::Result<Wired> {
     let lock = take(&config.data)?;
-    let logs = ::processes::Logs::open(&config.processes.logs).context("logs")?;
     let registry = Registry::new();
     let logs = Logs::open(&config.processes.logs)?;
     logs.register(&registry).context("logs")?;
@@ -113,7 +112,8 @@ pub(crate) async fn wire(
     let archive = Arc::new(documents::Archive(echo.handle()));
     let zones = Arc::new(Zones { dns: dns.handle(), tls: Arc::clone(&tls) });
     let front = Arc::new(processes::Front(routes));
-    let programs = ::processes::Processes::bind(&config.processes, logs, front, &registry).context("processes")?;
+    let programs =
+        ::processes::Processes::bind(&config.processes, logs.clone(), front, &registry).context("processes")?;
     let kept = processes::Processes { handle: programs.handle(), control: Arc::clone(&control) };
     let ports = admin::Ports {
         control: Arc::clone(&control) as _,

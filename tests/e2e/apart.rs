@@ -4,13 +4,13 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use crate::{
     journal::eventually,
     kube::{BINARY, Home, Kube},
-    team::{all_gone, configure, mark},
+    team::{all_gone, configure, script},
 };
 
-/// Tries everything, and says of each thing whether it could be done. Its arguments: KUBE's process, its home, another's process.
+/// Tries everything, and says of each thing whether it could be done. It is told where KUBE is, and another process.
 const BURGLAR: &str = r#"
 import ctypes, glob, os, signal, socket, sys
-home, kube, other = sys.argv[1].rsplit(':', 1)[0], int(os.environ['KUBE_PID']), int(os.environ['OTHER_PID'])
+home, kube, other = os.environ['KUBE_HOME'], int(os.environ['KUBE_PID']), int(os.environ['OTHER_PID'])
 def tries(name, attempt):
   try:
     attempt()
@@ -87,11 +87,10 @@ fn tables(home: &Home, kube: u32, other: u64) -> String {
     fs::write(home.path("other.env"), "SECRET=42\n").unwrap();
     let other_env = home.path("other.env").display().to_string();
     format!(
-        "[processes.other]\ncommand = [\"/bin/sh\", \"-c\", \"echo secret; exec sleep 1000\", \"{}\"]\nenv_file = \"{other_env}\"\n\
-         [processes.burglar]\ncommand = [\"/usr/bin/python3\", \"-c\", '''{BURGLAR}''', \"{}\"]\n\
-         env = {{ KUBE_PID = \"{kube}\", OTHER_PID = \"{other}\" }}\n",
-        mark(home, "other"),
-        mark(home, "burglar"),
+        "[processes.other]\ncommand = [\"/bin/sh\", \"-c\", \"echo secret; exec sleep 1000\"]\nenv_file = \"{other_env}\"\n\
+         [processes.burglar]\ncommand = [\"/usr/bin/python3\", \"-c\", '''{BURGLAR}''']\n\
+         env = {{ KUBE_HOME = \"{}\", KUBE_PID = \"{kube}\", OTHER_PID = \"{other}\" }}\n",
+        home.path("").display(),
     )
 }
 
@@ -113,13 +112,7 @@ fn burgle(home: &Home, kube: &Kube<'_>) -> Vec<String> {
 
 fn home() -> Home {
     let home = Home::new();
-    configure(
-        &home,
-        &format!(
-            "[processes.other]\ncommand = [\"/bin/sh\", \"-c\", \"exec sleep 1000\", \"{}\"]\n",
-            mark(&home, "other")
-        ),
-    );
+    configure(&home, &script("other", "exec sleep 1000", ""));
     home
 }
 

@@ -13,7 +13,7 @@ const STEADY: &str = "echo steady; exec sleep 1000";
 #[test]
 fn a_process_runs_is_listed_stopped_and_started() {
     let home = Home::new();
-    configure(&home, &script(&home, "worker", STEADY, ""));
+    configure(&home, &script("worker", STEADY, ""));
     let kube = home.start();
     let worker = kube.until("worker", "running");
     assert!(worker["pid"].as_u64().unwrap() > 1 && worker["restarts"] == 0, "{worker:#}");
@@ -41,7 +41,7 @@ fn a_process_runs_is_listed_stopped_and_started() {
 #[test]
 fn a_crash_loop_slows_down_fails_and_is_seen() {
     let home = Home::new();
-    configure(&home, &script(&home, "bot", "echo no such luck >&2; exit 3", "attempts = 4"));
+    configure(&home, &script("bot", "echo no such luck >&2; exit 3", "attempts = 4"));
     let kube = home.start();
     let bot = kube.until("bot", "failed");
     assert!(bot["detail"].as_str().unwrap().contains("exit code 3"), "{bot:#}");
@@ -50,7 +50,7 @@ fn a_crash_loop_slows_down_fails_and_is_seen() {
     eventually("the module says so", || (kube.module("processes")["health"] == "degraded").then_some(()));
     home.run(&["start", "bot"]).complains(1, &["bot", "exit code 3"]);
     // A mended program is started by a reload.
-    configure(&home, &script(&home, "bot", STEADY, "attempts = 4"));
+    configure(&home, &script("bot", STEADY, "attempts = 4"));
     home.run(&["reload"]).ok();
     kube.until("bot", "running");
     eventually("the module is well", || (kube.module("processes")["health"] == "ready").then_some(()));
@@ -75,9 +75,9 @@ fn whatever_a_program_does_nothing_of_it_stays() {
     let forking = "import os, time\nfor n in range(40):\n  if os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(1000)\n    os._exit(0)\nprint('forked', flush=True)\ntime.sleep(1000)";
     let silent = "exec >&- 2>&-; exec sleep 1000";
     let tables = [
-        script(&home, "stubborn", stubborn, "stop = { grace = \"300ms\" }"),
-        python(&home, "forking", forking, ""),
-        script(&home, "silent", silent, ""),
+        script("stubborn", stubborn, "stop = { grace = \"300ms\" }"),
+        python("forking", forking, ""),
+        script("silent", silent, ""),
     ];
     configure(&home, &tables.concat());
     let kube = home.start();
@@ -102,7 +102,7 @@ fn whatever_a_program_does_nothing_of_it_stays() {
 fn a_program_that_leaves_itself_behind_has_ended() {
     let home = Home::new();
     let daemon = "import os, sys, time\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n    time.sleep(1000)\nsys.exit(0)";
-    configure(&home, &python(&home, "daemon", daemon, "restart = \"on-failure\""));
+    configure(&home, &python("daemon", daemon, "restart = \"on-failure\""));
     let kube = home.start();
     kube.until("daemon", "completed");
     assert_eq!(running(&home).get("daemon"), None);
@@ -113,7 +113,7 @@ fn a_program_that_leaves_itself_behind_has_ended() {
 fn a_reload_restarts_what_has_changed_and_nothing_else() {
     let home = Home::new();
     let tables =
-        |names: &[(&str, &str)]| names.iter().map(|(name, more)| script(&home, name, STEADY, more)).collect::<String>();
+        |names: &[(&str, &str)]| names.iter().map(|(name, more)| script(name, STEADY, more)).collect::<String>();
     configure(&home, &tables(&[("kept", ""), ("changed", ""), ("removed", "")]));
     let kube = home.start();
     let pid = |name: &str| kube.until(name, "running")["pid"].as_u64().unwrap();
@@ -147,9 +147,9 @@ fn processes_start_in_their_order_and_stop_in_the_other() {
     );
     let api = "import os, signal, time\ndef bye(*_):\n  time.sleep(0.3)\n  print('api ends', time.time(), flush=True)\n  os._exit(0)\nsignal.signal(signal.SIGTERM, bye)\nprint('api starts', time.time(), flush=True)\nwhile True: time.sleep(1000)";
     let tables = [
-        python(&home, "db", &db, &format!("health = {{ tcp = {port}, interval = \"100ms\" }}")),
-        python(&home, "api", api, "after = { db = \"healthy\", setup = \"completed\" }"),
-        script(&home, "setup", "sleep 0.2; echo done", "once = true"),
+        python("db", &db, &format!("health = {{ tcp = {port}, interval = \"100ms\" }}")),
+        python("api", api, "after = { db = \"healthy\", setup = \"completed\" }"),
+        script("setup", "sleep 0.2; echo done", "once = true"),
     ];
     configure(&home, &tables.concat());
     let kube = home.start();
@@ -174,7 +174,7 @@ fn health_checks_restart_what_does_not_answer() {
     let home = Home::new();
     let server = "import http.server, os\nbad = 'bad'\nclass H(http.server.BaseHTTPRequestHandler):\n  def do_GET(self):\n    self.send_response(503 if os.path.exists(bad) else 200)\n    self.end_headers()\n  def log_message(self, *a): pass\nhttp.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), H).serve_forever()";
     let more = "route = \"web\"\nhealth = { http = \"/\", interval = \"50ms\", grace = \"0s\", threshold = 3 }\nstop = { grace = \"1s\" }";
-    configure(&home, &python(&home, "web", server, more));
+    configure(&home, &python("web", server, more));
     let kube = home.start();
     let pid = kube.until("web", "running")["pid"].clone();
     let folder = home.path("data/processes/web");
@@ -191,7 +191,7 @@ fn health_checks_restart_what_does_not_answer() {
 fn a_program_that_speaks_to_systemd_speaks_to_kube() {
     let home = Home::new();
     let program = "import os, socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\ns.connect(os.environ['NOTIFY_SOCKET'])\nsay = lambda text: s.send(text.encode())\ntime.sleep(0.3)\nsay('STATUS=warming up')\ntime.sleep(0.3)\nsay('READY=1\\nSTATUS=serving')\nassert os.environ['WATCHDOG_USEC'] == '1000000'\nfor n in range(4):\n  time.sleep(0.4)\n  say('WATCHDOG=1')\nprint('silent now', flush=True)\ntime.sleep(1000)";
-    configure(&home, &python(&home, "talker", program, "ready = \"notify\"\nwatchdog = \"1s\""));
+    configure(&home, &python("talker", program, "ready = \"notify\"\nwatchdog = \"1s\""));
     let kube = home.start();
     let starting = kube.process("talker");
     assert_ne!(starting["state"], "running", "{starting:#}");
@@ -211,7 +211,7 @@ fn sockets_are_kept_while_the_program_is_away() {
     let home = Home::new();
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let program = "import os, socket\nassert os.environ['LISTEN_FDS'] == '1' and int(os.environ['LISTEN_PID']) == os.getpid()\ns = socket.socket(fileno=3)\nwhile True:\n  c, _ = s.accept()\n  c.sendall(b'%d' % os.getpid())\n  c.close()";
-    configure(&home, &python(&home, "server", program, &format!("listen = [\"{address}\"]")));
+    configure(&home, &python("server", program, &format!("listen = [\"{address}\"]")));
     let kube = home.start();
     let ask = || -> Option<String> {
         let mut text = String::new();
@@ -236,9 +236,9 @@ fn sockets_are_kept_while_the_program_is_away() {
 fn jobs_run_when_they_are_due() {
     let home = Home::new();
     let tables = [
-        script(&home, "tick", "echo tick", "every = \"1s\""),
-        script(&home, "once", "echo once", "once = true"),
-        script(&home, "nightly", "echo night", "cron = \"0 3 * * *\""),
+        script("tick", "echo tick", "every = \"1s\""),
+        script("once", "echo once", "once = true"),
+        script("nightly", "echo night", "cron = \"0 3 * * *\""),
     ];
     configure(&home, &tables.concat());
     let kube = home.start();
@@ -262,13 +262,13 @@ fn after_a_kill_nothing_is_left_and_nothing_runs_twice() {
     for n in 0..20 {
         let name = format!("p{n}");
         tables += &match n % 7 {
-            0 => script(&home, &name, STEADY, ""),
-            1 => script(&home, &name, "trap '' TERM; while :; do sleep 1000 & wait; done", ""),
-            2 => python(&home, &name, forking, ""),
-            3 => script(&home, &name, "sleep 0.05", "attempts = 0"),
-            4 => script(&home, &name, "exit 1", "attempts = 0"),
-            5 => script(&home, &name, "sleep 0.2; exec sleep 1000", "ready = \"notify\""),
-            _ => script(&home, &name, STEADY, "after = { p0 = \"healthy\" }"),
+            0 => script(&name, STEADY, ""),
+            1 => script(&name, "trap '' TERM; while :; do sleep 1000 & wait; done", ""),
+            2 => python(&name, forking, ""),
+            3 => script(&name, "sleep 0.05", "attempts = 0"),
+            4 => script(&name, "exit 1", "attempts = 0"),
+            5 => script(&name, "sleep 0.2; exec sleep 1000", "ready = \"notify\""),
+            _ => script(&name, STEADY, "after = { p0 = \"healthy\" }"),
         };
     }
     configure(&home, &tables);

@@ -42,7 +42,7 @@ server.serve_forever()
 
 fn home(route: &str, more: &str) -> Home {
     let home = Home::new();
-    configure(&home, &python(&home, "api", SERVER, &format!("route = \"{route}\"\n{more}")));
+    configure(&home, &python("api", SERVER, &format!("route = \"{route}\"\n{more}")));
     home
 }
 
@@ -110,7 +110,7 @@ fn restart_under_load(more: &str) {
     let home = home("api", more);
     let kube = home.start();
     let first = kube.until("api", "running")["pid"].clone();
-    let url = format!("https://127.0.0.1:{}/", kube.https());
+    let url = format!("https://localhost:{}/", kube.https());
     let load = Command::new("wrk")
         .args(["--threads", "1", "--connections", "8", "--duration", "8s", "--timeout", "15s"])
         .args(["-H", "Host: api.localhost", &url])
@@ -136,7 +136,7 @@ fn a_new_instance_that_does_not_come_up_changes_nothing() {
     let home = home("api", "start_timeout = \"2s\"");
     let kube = home.start();
     let first = kube.until("api", "running")["pid"].as_u64();
-    configure(&home, &python(&home, "api", "import time\ntime.sleep(1000)", "route = \"api\"\nstart_timeout = \"2s\""));
+    configure(&home, &python("api", "import time\ntime.sleep(1000)", "route = \"api\"\nstart_timeout = \"2s\""));
     home.run(&["reload"]).ok();
     home.run(&["restart", "api"]).complains(1, &["api", "not ready within 2 s"]);
     assert_eq!(ask(&kube, "api.localhost", "/", &[])["pid"].as_u64(), first);

@@ -8,19 +8,16 @@ use crate::{
     kube::{Home, Kube, Ran},
 };
 
-/// A table `[processes.NAME]` of a shell script, in whose arguments the mark of its home is.
-pub(crate) fn script(home: &Home, name: &str, script: &str, more: &str) -> String {
+/// A table `[processes.NAME]` of a shell script.
+pub(crate) fn script(name: &str, script: &str, more: &str) -> String {
     assert!(!script.contains("'''"), "{script}");
-    format!("[processes.{name}]\ncommand = [\"/bin/sh\", \"-c\", '''{script}''', \"{}\"]\n{more}\n", mark(home, name))
+    format!("[processes.{name}]\ncommand = [\"/bin/sh\", \"-c\", '''{script}''']\n{more}\n")
 }
 
 /// The same of a Python program.
-pub(crate) fn python(home: &Home, name: &str, program: &str, more: &str) -> String {
+pub(crate) fn python(name: &str, program: &str, more: &str) -> String {
     assert!(!program.contains("'''"), "{program}");
-    format!(
-        "[processes.{name}]\ncommand = [\"/usr/bin/python3\", \"-c\", '''{program}''', \"{}\"]\n{more}\n",
-        mark(home, name)
-    )
+    format!("[processes.{name}]\ncommand = [\"/usr/bin/python3\", \"-c\", '''{program}''']\n{more}\n")
 }
 
 /// Writes the config of a home whose tables name it.
@@ -28,21 +25,15 @@ pub(crate) fn configure(home: &Home, tables: &str) {
     home.configure(&format!("domain = \"localhost\"\ndata = \"data\"\n{}\n{tables}", crate::kube::LISTEN));
 }
 
-/// What stands in the command line of a process of this home, and of no other.
-pub(crate) fn mark(home: &Home, name: &str) -> String {
-    format!("{}:{name}", home.path("").display())
-}
-
-/// The programs of this home that run, by what `kube ps` calls them: with how many processes each.
+/// The programs of this home that run, with how many processes each: their `HOME` tells whose they are.
 pub(crate) fn running(home: &Home) -> BTreeMap<String, usize> {
-    let start = home.path("").display().to_string();
+    let folders = format!("HOME={}/", home.path("data/processes").display());
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         // One that ends meanwhile has none.
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        let named = words.filter_map(|word| Some(word.strip_prefix(&*start)?.strip_prefix(':')?.to_owned()));
-        if let Some(name) = named.last() {
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        for name in variables.filter_map(|variable| Some(variable.strip_prefix(&*folders)?.to_owned())) {
             *found.entry(name).or_default() += 1;
         }
     }

@@ -118,7 +118,6 @@ impl Processes {
     /// An address or a folder that cannot be had.
     pub fn bind(config: &Config, logs: Logs, front: Arc<dyn Front>, registry: &Registry) -> Result<Self, Error> {
         let metrics = Metrics::register(registry)?;
-        logs.register(registry)?;
         let sockets = Sockets::default();
         sockets.keep(sockets.open(config)?, config);
         front.set(routes(config));
