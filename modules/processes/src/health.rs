@@ -11,7 +11,7 @@ use crate::config::Health;
 /// What one check asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check<'a> {
-    /// Something that listens: [`probe`] asks it.
+    /// Something that listens: [`probe()`] asks it.
     Listener(Listener),
     /// A command that is to end with exit code 0: whoever launches processes runs it as the process itself.
     Command(&'a [String]),

@@ -129,8 +129,11 @@ fn receive(socket: &UnixDatagram) -> io::Result<Heard> {
 mod tests {
     use std::{
         io::{PipeReader, Read, pipe},
-        os::{fd::AsFd, unix::net::UnixDatagram},
-        process::Command,
+        os::{
+            fd::AsFd,
+            unix::{net::UnixDatagram, process::CommandExt},
+        },
+        process::{Command, Stdio},
     };
 
     use rustix::{
@@ -163,18 +166,40 @@ mod tests {
         assert_eq!(socket.hear().await.unwrap(), Heard { pid: getpid(), uid: getuid(), said });
     }
 
+    /// A program that says that it is alive, and fails where it may not; none without Python.
+    fn another(socket: &Socket) -> Option<Command> {
+        let says = "import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+                    s.sendto(b'WATCHDOG=1', os.environ['NOTIFY_SOCKET'])";
+        let mut python = Command::new("python3");
+        python.args(["-c", says]).env("NOTIFY_SOCKET", socket.path()).stderr(Stdio::null());
+        Command::new("python3").arg("--version").output().is_ok().then_some(python)
+    }
+
     #[tokio::test]
     async fn a_sender_is_known_after_it_has_ended() {
         let (_folder, mut socket) = open();
-        let python = "import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
-                      s.sendto(b'WATCHDOG=1', os.environ['NOTIFY_SOCKET'])";
-        let Ok(mut child) = Command::new("python3").args(["-c", python]).env("NOTIFY_SOCKET", socket.path()).spawn()
-        else {
-            return;
-        };
+        let Some(mut program) = another(&socket) else { return };
+        let mut child = program.spawn().unwrap();
         assert!(child.wait().unwrap().success());
         let heard = socket.hear().await.unwrap();
         assert_eq!((heard.pid, heard.said), (Pid::from_child(&child), Ok(vec![Said::Alive])));
+    }
+
+    #[tokio::test]
+    async fn nobody_speaks_for_the_process_of_another_user() {
+        let (folder, socket) = open();
+        drop(socket);
+        if !getuid().is_root() {
+            return;
+        }
+        chmod(folder.path(), Mode::from_raw_mode(0o711)).unwrap();
+        let owner = (Uid::from_raw(64_321), Gid::from_raw(64_321));
+        let mut socket = Socket::open(&folder.path().join("socket"), Some(owner)).unwrap();
+        let Some(mut program) = another(&socket) else { return };
+        assert!(!program.uid(64_322).gid(64_321).status().unwrap().success());
+        assert!(program.uid(64_321).status().unwrap().success());
+        let heard = socket.hear().await.unwrap();
+        assert_eq!((heard.uid, heard.said), (owner.0, Ok(vec![Said::Alive])));
     }
 
     #[tokio::test]
