@@ -2,8 +2,8 @@
 use std::{fmt, str::FromStr};
 
 use jiff::{
-    Span, Timestamp,
-    civil::{Date, DateTime, date},
+    RoundMode, Span, Timestamp, Unit,
+    civil::{Date, DateTime, DateTimeRound, Time, date},
     tz::{Offset, TimeZone},
 };
 use serde::{Deserialize, Serialize};
@@ -159,7 +159,7 @@ impl FromStr for Cron {
     }
 }
 
-const MIDNIGHT: jiff::civil::Time = jiff::civil::Time::midnight();
+const MIDNIGHT: Time = Time::midnight();
 
 impl Cron {
     /// The first time after `after`, where clocks show the time of `zone`; none when the calendar ends before.
@@ -167,8 +167,7 @@ impl Cron {
     /// Time is a row of spans in each of which clocks go evenly; between two of them they are put forward or back.
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let mut offset = zone.to_offset(after);
-        let minute = offset.to_datetime(after).with().second(0).subsec_nanosecond(0).build().ok()?;
-        let mut from = minute.checked_add(Span::new().minutes(1)).ok()?;
+        let mut from = offset.to_datetime(after).checked_add(Span::new().nanoseconds(1)).ok()?;
         let end = from.checked_add(Span::new().years(ALL_YEARS)).ok()?;
         if let Some(shown) = self.shown_before(after, zone) {
             from = from.max(shown);
@@ -204,8 +203,10 @@ impl Cron {
         Some(before.to_datetime(change.timestamp()))
     }
 
-    /// The first time from `from` on and before `until`, both as an even clock shows them, `from` a whole minute.
+    /// The first time from `from` on and before `until`, both as an even clock shows them.
     fn first(&self, from: DateTime, until: DateTime) -> Option<DateTime> {
+        // Clocks are not always put forward or back at a whole minute.
+        let from = from.round(DateTimeRound::new().smallest(Unit::Minute).mode(RoundMode::Ceil)).ok()?;
         let mut day = from.date();
         let mut time = from.time();
         while day.to_datetime(time) < until {

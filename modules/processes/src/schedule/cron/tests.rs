@@ -177,6 +177,26 @@ fn a_job_that_runs_as_time_passes_does_so_when_clocks_are_set() {
 }
 
 #[test]
+fn clocks_may_be_put_forward_and_back_within_a_minute() {
+    let zone = TimeZone::posix("AAA-1BBB,M3.5.0/2:00:07,M10.5.0/3:00:07").unwrap();
+    let found = three("*/30 * * * *", "2026-03-29T00:30:00Z", &zone);
+    assert_eq!(
+        found,
+        ["2026-03-29 Sun 02:00:00+01:00", "2026-03-29 Sun 03:30:00+02:00", "2026-03-29 Sun 04:00:00+02:00"]
+    );
+    let found = three("0,30 2-3 * * *", "2026-10-25T00:00:00Z", &zone);
+    assert_eq!(
+        found,
+        ["2026-10-25 Sun 02:30:00+02:00", "2026-10-25 Sun 03:00:00+02:00", "2026-10-25 Sun 03:30:00+01:00"]
+    );
+    let found = three("30 2 * * *", "2026-03-29T00:00:00Z", &zone);
+    assert_eq!(
+        found,
+        ["2026-03-29 Sun 03:00:07+02:00", "2026-03-30 Mon 02:30:00+02:00", "2026-03-31 Tue 02:30:00+02:00"]
+    );
+}
+
+#[test]
 fn the_end_of_the_calendar_is_the_end() {
     let cron: Cron = "* * * * *".parse().unwrap();
     for zone in [TimeZone::UTC, berlin()] {
