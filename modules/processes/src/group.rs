@@ -11,7 +11,7 @@ use std::{
 };
 
 use procfs::process::Process;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
 
 use crate::{
@@ -233,7 +233,7 @@ impl Shared {
             if new.is_empty() {
                 break;
             }
-            new.iter().for_each(|it| signal(it.pid, Some(it.start), Signal::STOP));
+            signal_each(&new, Signal::STOP);
         }
         loop {
             let found = select(&*self.scans.fresh().await?);
@@ -243,7 +243,7 @@ impl Shared {
             if Instant::now() > deadline {
                 return Err(Left::Processes(found.iter().map(|it| it.pid).collect()));
             }
-            found.iter().for_each(|it| signal(it.pid, Some(it.start), Signal::KILL));
+            signal_each(&found, Signal::KILL);
             sleep(Duration::from_millis(2)).await;
         }
     }
@@ -268,6 +268,19 @@ pub(crate) async fn kill_cgroup(cgroup: &Cgroup) -> Result<(), Left> {
 
 fn unknown(error: impl ToString) -> Left {
     Left::Unknown(error.to_string())
+}
+
+/// Sends a signal to each, and to their process groups: a group is walked by the kernel at once, so that nothing of it forks
+/// away meanwhile. A session that KUBE makes has groups of its own.
+fn signal_each(found: &[Seen], what: Signal) {
+    let own = getpgrp();
+    let groups: BTreeSet<_> = found.iter().map(|it| it.group).collect();
+    for group in groups.into_iter().filter_map(|group| Pid::from_raw(group.cast_signed())).filter(|group| *group != own)
+    {
+        // It is gone.
+        kill_process_group(group, what).ok();
+    }
+    found.iter().for_each(|it| signal(it.pid, Some(it.start), what));
 }
 
 /// Sends a signal to a process, if it is still the one that began at `start`.
@@ -317,7 +330,7 @@ mod tests {
     use super::*;
 
     fn seen(pid: u32, parent: u32, session: u32) -> Seen {
-        Seen { pid, parent, session, start: u64::from(pid), uids: [1; 3], locks: None }
+        Seen { pid, parent, session, group: session, start: u64::from(pid), uids: [1; 3], locks: None }
     }
 
     fn pids(found: &[Seen]) -> Vec<u32> {

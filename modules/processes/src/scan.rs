@@ -10,6 +10,8 @@ pub(crate) struct Seen {
     pub(crate) pid: u32,
     pub(crate) parent: u32,
     pub(crate) session: u32,
+    /// Its process group.
+    pub(crate) group: u32,
     /// When it began, in clock ticks since the machine did: with the pid it is one process for good.
     pub(crate) start: u64,
     /// Real, effective and saved user id.
@@ -60,6 +62,7 @@ fn look(process: &Process) -> Result<Option<Seen>, ProcError> {
         pid: stat.pid.unsigned_abs(),
         parent: stat.ppid.unsigned_abs(),
         session: stat.session.unsigned_abs(),
+        group: stat.pgrp.unsigned_abs(),
         start: stat.starttime,
         uids: [status.ruid, status.euid, status.suid],
         locks,

@@ -10,12 +10,12 @@ use crate::{
 };
 
 pub(crate) const TESTS: [Test; 6] = [
-    ("a process writes, and ends with its code", ends),
-    ("a program that is not there is named", missing),
-    ("a process has its environment, its folder and nothing on standard input", surroundings),
-    ("a process has no descriptor but its sockets", sockets),
-    ("a process is stopped by a signal", stopped),
-    ("a child that is dropped is killed", dropped),
+    ("a_process_writes_and_ends_with_its_code", ends),
+    ("a_program_that_is_not_there_is_named", missing),
+    ("a_process_has_its_environment_its_folder_and_no_input", surroundings),
+    ("a_process_has_no_descriptor_but_its_sockets", sockets),
+    ("a_process_is_stopped_by_a_signal", stopped),
+    ("a_child_that_is_dropped_is_killed", dropped),
 ];
 
 fn ends(world: &World) -> Outcome {
@@ -25,7 +25,7 @@ fn ends(world: &World) -> Outcome {
 }
 
 fn missing(world: &World) -> Outcome {
-    world.runtime.block_on(async {
+    world.block_on(async {
         let start = |command: &'static [&'static str], options| {
             let process = process(command, options);
             async move { world.order("missing", 1, &process, Vec::new()).await.map(drop).unwrap_err().to_string() }
@@ -64,10 +64,9 @@ fn sockets(world: &World) -> Outcome {
     let stray = rustix::io::dup(&listeners[0]).unwrap();
     let passed = listeners.into_iter().zip(["web", "api"]).map(|(it, name)| (name.to_owned(), OwnedFd::from(it)));
     let script = r#"echo "$LISTEN_FDS $LISTEN_FDNAMES"; [ "$LISTEN_PID" = $$ ] && echo mine
-        ls -l /proc/$$/fd | awk 'NR > 1 { print $9, $11 }'; cat /proc/$$/net/tcp"#;
-    let done = world
-        .runtime
-        .block_on(async { finish(world.launch("sockets", 1, script, "", passed.collect()).await.unwrap()).await });
+        ls -l /proc/$$/fd >$TMPDIR/open; awk 'NR > 1 { print $9, $11 }' $TMPDIR/open; cat /proc/$$/net/tcp"#;
+    let done =
+        world.block_on(async { finish(world.launch("sockets", 1, script, "", passed.collect()).await.unwrap()).await });
     drop(stray);
     let lines: Vec<_> = done.stdout.lines().collect();
     assert_eq!(lines[..2], ["2 web:api", "mine"], "{done:?}");
@@ -91,7 +90,7 @@ fn sockets(world: &World) -> Outcome {
 }
 
 fn stopped(world: &World) -> Outcome {
-    world.runtime.block_on(async {
+    world.block_on(async {
         let mut child = world.start("stopped", "echo up; exec sleep 1000", "").await.unwrap();
         let mut up = [0; 3];
         child.stdout.read_exact(&mut up).await.unwrap();
@@ -107,7 +106,7 @@ fn stopped(world: &World) -> Outcome {
 }
 
 fn dropped(world: &World) -> Outcome {
-    world.runtime.block_on(async {
+    world.block_on(async {
         let mut child = world.start("dropped", "exec sleep 1000", "").await.unwrap();
         let mut stdout = std::mem::replace(&mut child.stdout, tokio::net::unix::pipe::pipe().unwrap().1);
         drop(child);

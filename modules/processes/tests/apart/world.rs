@@ -2,20 +2,20 @@
 use std::{
     fs::{self, Permissions},
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use kube_processes::{Child, Config, Exit, LaunchError, Launcher, Name, OWN_PROGRAM, Order, Process};
 use tempfile::TempDir;
-use tokio::{io::AsyncReadExt, runtime::Runtime, time::timeout};
+use tokio::{io::AsyncReadExt, runtime::Runtime, select, time::timeout};
 
 /// Long enough for anything that ends by itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder of KUBE's, and what starts processes in it.
 pub(crate) struct World {
-    pub(crate) runtime: Runtime,
+    runtime: Runtime,
     pub(crate) launcher: Launcher,
     pub(crate) folder: TempDir,
     pub(crate) config: Config,
@@ -41,15 +41,20 @@ impl World {
         fs::write(data.join("logs/other"), "secret").unwrap();
         fs::write(data.join("kube.toml"), "secret").unwrap();
         fs::set_permissions(data.join("kube.toml"), Permissions::from_mode(0o600)).unwrap();
-        let config = Config {
-            folders: data.join("processes"),
-            logs: data.join("logs"),
-            hidden: vec![data.join("keys"), data.join("kube.toml")],
-            ..Config::default()
-        };
+        let config = config(&data);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let launcher = Launcher::bind(&config, OWN_PROGRAM).unwrap();
         Self { runtime, launcher, folder, config }
+    }
+
+    /// Does something, and reaps orphans meanwhile.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async {
+            select! {
+                result = future => result,
+                failed = self.launcher.reap() => panic!("{failed:?}"),
+            }
+        })
     }
 
     /// The folder that a process has for itself.
@@ -89,7 +94,17 @@ impl World {
 
     /// Runs a shell script to its end.
     pub(crate) fn run(&self, name: &str, script: &str, options: &str) -> Done {
-        self.runtime.block_on(async { finish(self.start(name, script, options).await.unwrap()).await })
+        self.block_on(async { finish(self.start(name, script, options).await.unwrap()).await })
+    }
+}
+
+/// The config of a KUBE that has its data there.
+pub(crate) fn config(data: &Path) -> Config {
+    Config {
+        folders: data.join("processes"),
+        logs: data.join("logs"),
+        hidden: vec![data.join("keys"), data.join("kube.toml")],
+        ..Config::default()
     }
 }
 
