@@ -163,12 +163,8 @@ fn start(entry: &Entry, sockets: &[OwnedFd], socket: &mut UnixStream) -> Result<
     }
     socket.write_all(&[READY]).map_err(cannot("answer"))?;
     let error = command.exec();
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied if entry.apart.is_some() => {
-            " (its user, and `read` if it is said, must reach it)"
-        }
-        _ => "",
-    };
+    let denied = error.kind() == io::ErrorKind::PermissionDenied && entry.apart.is_some();
+    let hint = if denied { " (its user, and `read` if it is said, must reach it)" } else { "" };
     Err(cannot(format!("start {program}"))(format!("{error}{hint}")))
 }
 

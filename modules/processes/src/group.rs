@@ -228,7 +228,7 @@ impl Shared {
         let deadline = Instant::now() + KILL;
         let mut stopped = BTreeSet::new();
         for _ in 0..ROUNDS {
-            let found = select(&*self.scans.fresh().await?);
+            let found = select(&self.scans.fresh().await?);
             let new: Vec<_> = found.into_iter().filter(|it| stopped.insert((it.pid, it.start))).collect();
             if new.is_empty() {
                 break;
@@ -236,7 +236,7 @@ impl Shared {
             signal_each(&new, Signal::STOP);
         }
         loop {
-            let found = select(&*self.scans.fresh().await?);
+            let found = select(&self.scans.fresh().await?);
             if found.is_empty() {
                 return Ok(());
             }

@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(known.owner(&[seen(32, 10, 32), kube.clone()]), unknown);
         // A shell of a person's, KUBE itself, a process that has got the number.
         assert_eq!(known.owner(&[seen(40, 2, 40), seen(2, 1, 2)]), None);
-        assert_eq!(known.owner(&[kube.clone()]), None);
+        assert_eq!(known.owner(std::slice::from_ref(&kube)), None);
         assert_eq!(known.owner(&[seen(41, 10, 1), kube]), None);
         assert_eq!(known.owner(&[Seen { start: 99, ..seen(20, 2, 1) }]), None);
     }
