@@ -95,13 +95,18 @@ impl fmt::Display for Journal {
 }
 
 /// Repeats `attempt` until it gives something.
-pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, attempt: impl FnMut() -> Option<T>) -> T {
+    in_time(attempt).unwrap_or_else(|| panic!("never: {what}"))
+}
+
+/// The same, that gives nothing when it takes too long.
+pub(crate) fn in_time<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(value) = attempt() {
-            return value;
+        let found = attempt();
+        if found.is_some() || Instant::now() >= deadline {
+            return found;
         }
-        assert!(Instant::now() < deadline, "never: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

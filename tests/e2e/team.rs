@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 use serde_json::Value;
 
 use crate::{
-    journal::eventually,
+    journal::{eventually, in_time},
     kube::{Home, Kube, Ran},
 };
 
@@ -74,9 +74,13 @@ impl Kube<'_> {
 
     /// Waits until a process has written a line that contains `text`.
     pub(crate) fn until_it_wrote(&self, name: &str, text: &str) -> String {
-        eventually(&format!("{name} writes {text:?}\n{}", self.journal), || {
-            self.wrote(name).into_iter().find(|line| line.contains(text))
-        })
+        let mut wrote = Vec::new();
+        let found = || {
+            wrote = self.wrote(name);
+            wrote.iter().find(|line| line.contains(text)).cloned()
+        };
+        let found = in_time(found);
+        found.unwrap_or_else(|| panic!("{name} never wrote {text:?}: {wrote:#?}\n{}", self.journal))
     }
 }
 

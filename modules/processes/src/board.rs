@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{Name, config::Condition, policy::State};
+use crate::{Name, config::Condition, launch::Given, policy::State};
 
 /// How one process is.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,10 +35,8 @@ pub(crate) struct Shown {
     pub was_completed: bool,
     /// When it is due next.
     pub due: Option<SystemTime>,
-    /// How it is kept apart.
-    pub apart: String,
-    /// What was asked for and cannot be had here.
-    pub warnings: Vec<String>,
+    /// How it runs.
+    pub given: Given,
 }
 
 impl Shown {

@@ -163,9 +163,9 @@ impl Handle {
             route: config.processes.get(&name).and_then(|process| process.route.clone()),
             port: shown.port,
             next,
-            apart: shown.apart,
+            apart: shown.given.apart,
             memory: None,
-            warnings: shown.warnings,
+            warnings: shown.given.warnings,
             name,
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     env_file,
     health::{Check, probe},
     keeper::Message,
-    launch::Order,
+    launch::{Given, Order},
     logs::{self, Sink},
     notify::{Said, Socket},
     room::Room,
@@ -34,7 +34,7 @@ const LARGEST_ENV_FILE: u64 = 64 << 10;
 /// What has happened to an instance.
 pub(crate) enum Event {
     /// Its program runs.
-    Launched(Arc<Child>),
+    Launched(Arc<Child>, Given),
     /// Its program could not be started, and why.
     NotLaunched(String),
     /// It has said that it is ready, or was found to be.
@@ -72,15 +72,15 @@ pub(crate) async fn run(seat: Seat) {
     let started = async {
         let mut environment = seat.environment().await?;
         let notify = seat.listen(&mut environment)?;
-        let (child, output) = seat.launch(seat.number, &seat.process, environment).await?;
-        Ok::<_, String>((child, output, notify))
+        let (child, output, given) = seat.launch(seat.number, &seat.process, environment).await?;
+        Ok::<_, String>((child, output, given, notify))
     };
-    let (child, output, notify) = match started.await {
+    let (child, output, given, notify) = match started.await {
         Ok(started) => started,
         Err(why) => return seat.tell(Event::NotLaunched(why)).await,
     };
     let child = Arc::new(child);
-    seat.tell(Event::Launched(Arc::clone(&child))).await;
+    seat.tell(Event::Launched(Arc::clone(&child), given)).await;
     let gone = CancellationToken::new();
     let lives = async {
         let is_ended = tokio::select! {
@@ -166,7 +166,7 @@ impl Seat {
         instance: u64,
         process: &Process,
         env: Vec<(String, String)>,
-    ) -> Result<(Child, Output), String> {
+    ) -> Result<(Child, Output, Given), String> {
         let sockets = self.room.sockets.of(process)?;
         let port = self.port.filter(|_| process.route.is_some());
         let order = Order { name: self.name.clone(), instance, process, env, port, sockets };
@@ -219,7 +219,7 @@ impl Seat {
     async fn run_check(&self, command: &[String], limit: Duration) -> Result<(), String> {
         let process = Process { command: command.to_vec(), listen: Vec::new(), ..(*self.process).clone() };
         let environment = self.environment().await?;
-        let (child, output) = self.launch(CHECKS + self.number, &process, environment).await?;
+        let (child, output, _) = self.launch(CHECKS + self.number, &process, environment).await?;
         let gone = CancellationToken::new();
         let ends = async {
             let exit = timeout(limit, child.exited()).await;

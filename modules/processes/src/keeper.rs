@@ -19,6 +19,7 @@ use crate::{
     board::Shown,
     child::Child,
     instance::{self, Event, Seat},
+    launch::Given,
     logs::Sink,
     notify::Said,
     policy::{self, Command, Input, Policy, Rules, State},
@@ -73,6 +74,7 @@ pub(crate) struct Keeper {
     lead: Option<policy::Lead>,
     state: (State, SystemTime),
     says: Option<String>,
+    given: Given,
     was_completed: bool,
 }
 
@@ -122,6 +124,7 @@ impl Keeper {
             leaving: Leaving::No,
             lead: None,
             says: None,
+            given: Given::default(),
             was_completed: false,
         };
         (keeper, to_self)
@@ -166,10 +169,10 @@ impl Keeper {
 
     fn happened(&mut self, number: u64, event: Event) {
         let input = match event {
-            Event::Launched(child) => {
+            Event::Launched(child, given) => {
                 self.sink.say(&format!("started, process {}", child.pid()));
                 match self.live.get_mut(&number) {
-                    Some(live) => live.child = Some(child),
+                    Some(live) => (live.child, self.given) = (Some(child), given),
                     None => return,
                 }
                 Input::Launched(number)
@@ -406,8 +409,7 @@ impl Keeper {
             says: self.says.clone(),
             was_completed: self.was_completed,
             due: self.due.as_ref().and_then(Due::next).map(SystemTime::from),
-            apart: String::new(),
-            warnings: Vec::new(),
+            given: self.given.clone(),
         };
         self.room.board.show(&self.name, shown);
     }

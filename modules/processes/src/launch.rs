@@ -78,6 +78,15 @@ pub struct Order<'a> {
     pub sockets: Vec<(String, OwnedFd)>,
 }
 
+/// How a process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// How it is kept apart, in a few words.
+    pub apart: String,
+    /// What a person asked for, or relies on, and does not get on this machine.
+    pub warnings: Vec<String>,
+}
+
 /// Why a process was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -225,7 +234,7 @@ impl Launcher {
     /// # Errors
     ///
     /// It may not start, or a step failed; nothing is left of it then.
-    pub async fn launch(&self, order: Order<'_>) -> Result<(Child, Output), LaunchError> {
+    pub async fn launch(&self, order: Order<'_>) -> Result<(Child, Output, Given), LaunchError> {
         let shared = &self.0;
         let step = format!("start {}", order.process.command.first().map_or("nothing", |program| program));
         if order.sockets.len() > SOCKETS {
@@ -237,7 +246,7 @@ impl Launcher {
         let (env, port) = (order.env, order.port);
         let own = Arc::clone(shared);
         let made = shared.on_thread(move || -> Result<_, LaunchError> {
-            let (entry, cgroup, uid) = own.entry(&name, instance, &process, serial, env, port, names)?;
+            let (entry, cgroup, uid, given) = own.entry(&name, instance, &process, serial, env, port, names)?;
             let message = serde_json::to_vec(&Message::Start(Box::new(entry))).map_err(cannot("say what to do"))?;
             if message.len() > MOST {
                 return Err(cannot("say what to do")("its environment is too long"));
@@ -249,15 +258,15 @@ impl Launcher {
             living.insert(serial, Living { name: name.clone(), sandbox: process.sandbox, leader: Some(leader), uid });
             drop(living);
             let group = Group::new(Arc::clone(&own), serial, name, cgroup, uid, leader);
-            Ok((spawned, group, message))
+            Ok((spawned, group, message, given))
         });
-        let (spawned, group, message) = made.await??;
+        let (spawned, group, message, given) = made.await??;
         let Spawned { waited, start, pidfd, socket, stdout, stderr } = spawned;
         let child = Reaped::new(waited, pidfd).and_then(|reaped| Child::new(group, start, reaped, stdout, stderr));
         let (child, output) = child.map_err(cannot(&step))?;
         let answer = timeout(START, tell(socket, &message, &sockets)).await.map_err(|_| LaunchError::Late)?;
         match answer.map_err(cannot(step))? {
-            Answer::Runs => Ok((child, output)),
+            Answer::Runs => Ok((child, output, given)),
             Answer::Failed(Failure { step, message }) => Err(LaunchError::Step { step, message }),
             Answer::Gone => Err(LaunchError::Gone(child.exited().await)),
         }
@@ -329,8 +338,9 @@ impl Shared {
         mut env: Vec<(String, String)>,
         port: Option<u16>,
         sockets: Vec<String>,
-    ) -> Result<(Entry, Option<Cgroup>, Option<u32>), LaunchError> {
+    ) -> Result<(Entry, Option<Cgroup>, Option<u32>, Given), LaunchError> {
         let terms = self.terms(name, process)?;
+        let given = Given { apart: terms.words(), warnings: terms.warnings.clone() };
         let places = self.places();
         let folder = places.folders.join(name.as_str());
         user::folder(&places.folders, name, terms.identity.as_ref())
@@ -373,7 +383,7 @@ impl Shared {
             sockets,
         };
         let uid = terms.identity.filter(|_| terms.own).map(|Identity { uid, .. }| uid);
-        Ok((entry, group, uid))
+        Ok((entry, group, uid, given))
     }
 
     /// Kills all that a user id of KUBE's giving has, from a process that has become that user.

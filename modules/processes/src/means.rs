@@ -105,6 +105,16 @@ pub(crate) struct Terms {
     pub(crate) warnings: Vec<String>,
 }
 
+impl Terms {
+    /// How it is kept apart, in a few words.
+    pub(crate) fn words(&self) -> String {
+        let user = self.identity.as_ref().map(|identity| format!("user {}", identity.uid));
+        let landlock = self.landlock.then(|| "Landlock".to_owned());
+        let words: Vec<_> = user.into_iter().chain(landlock).collect();
+        if words.is_empty() { "off".to_owned() } else { words.join(", ") }
+    }
+}
+
 impl Users {
     fn has(&self, uid: u32) -> bool {
         self.mapped.iter().any(|range| range.contains(&uid))
