@@ -51,8 +51,8 @@ pub(super) struct Processes {
 }
 
 impl admin::Processes for Processes {
-    fn list(&self) -> Vec<admin::ProcessStatus> {
-        self.handle.list().into_iter().map(|status| self.shown(status)).collect()
+    fn list(&self) -> BoxFuture<'_, Vec<admin::ProcessStatus>> {
+        async { self.handle.list().await.into_iter().map(|status| self.shown(status)).collect() }.boxed()
     }
 
     fn order(&self, name: String, order: admin::ProcessOrder) -> BoxFuture<'_, Result<admin::ProcessStatus, String>> {

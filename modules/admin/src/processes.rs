@@ -16,7 +16,7 @@ use crate::routes::error;
 /// Whoever keeps the processes implements it.
 pub trait Processes: Send + Sync + 'static {
     /// How every process is, by name.
-    fn list(&self) -> Vec<ProcessStatus>;
+    fn list(&self) -> BoxFuture<'_, Vec<ProcessStatus>>;
 
     /// Has the process of this name start, stop or start anew, and waits until that is done; or says why it is not.
     fn order(&self, name: String, order: ProcessOrder) -> BoxFuture<'_, Result<ProcessStatus, String>>;
@@ -77,7 +77,7 @@ pub(crate) fn routes(processes: Arc<dyn Processes>) -> Router {
 }
 
 async fn list(State(processes): State<Arc<dyn Processes>>) -> Response {
-    Json(processes.list()).into_response()
+    Json(processes.list().await).into_response()
 }
 
 async fn order(

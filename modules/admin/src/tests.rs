@@ -44,8 +44,8 @@ impl Control for Puppet {
 
 /// Has one process, `worker`, which never ends.
 impl Processes for Puppet {
-    fn list(&self) -> Vec<ProcessStatus> {
-        vec![worker()]
+    fn list(&self) -> BoxFuture<'_, Vec<ProcessStatus>> {
+        async { vec![worker()] }.boxed()
     }
 
     fn order(&self, name: String, order: ProcessOrder) -> BoxFuture<'_, Result<ProcessStatus, String>> {
@@ -69,8 +69,8 @@ impl Processes for Puppet {
 struct Fence;
 
 impl Processes for Fence {
-    fn list(&self) -> Vec<ProcessStatus> {
-        vec![]
+    fn list(&self) -> BoxFuture<'_, Vec<ProcessStatus>> {
+        async { vec![] }.boxed()
     }
 
     fn order(&self, _: String, _: ProcessOrder) -> BoxFuture<'_, Result<ProcessStatus, String>> {

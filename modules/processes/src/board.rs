@@ -1,13 +1,13 @@
 //! How every process is: keepers write it, whoever asks reads it.
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::SystemTime,
 };
 
 use tokio::sync::watch;
 
-use crate::{Name, config::Condition, launch::Given, policy::State};
+use crate::{Group, Name, config::Condition, launch::Given, policy::State};
 
 /// How one process is.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,18 +66,18 @@ impl Shown {
 }
 
 /// How every process is.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Board {
-    shown: Mutex<BTreeMap<Name, Shown>>,
+    shown: Mutex<BTreeMap<Name, (Shown, Weak<Group>)>>,
     changes: watch::Sender<u64>,
 }
 
 impl Board {
-    /// Shows how a process is; whoever follows hears of it when that is new.
-    pub(crate) fn show(&self, name: &Name, shown: Shown) {
-        let is_new = self.lock().get(name) != Some(&shown);
-        if is_new {
-            self.lock().insert(name.clone(), shown);
+    /// Shows how a process is, and what belongs to its instance; whoever follows hears of it when that is new.
+    pub(crate) fn show(&self, name: &Name, shown: Shown, group: Option<&Arc<Group>>) {
+        let mut all = self.lock();
+        if all.get(name).is_none_or(|(old, _)| *old != shown) {
+            all.insert(name.clone(), (shown, group.map(Arc::downgrade).unwrap_or_default()));
             self.changes.send_modify(|version| *version += 1);
         }
     }
@@ -90,12 +90,17 @@ impl Board {
 
     /// How a process is, if there is one of that name.
     pub(crate) fn get(&self, name: &Name) -> Option<Shown> {
-        self.lock().get(name).cloned()
+        self.lock().get(name).map(|(shown, _)| shown.clone())
     }
 
     /// How all are, by name.
     pub(crate) fn all(&self) -> Vec<(Name, Shown)> {
-        self.lock().iter().map(|(name, shown)| (name.clone(), shown.clone())).collect()
+        self.lock().iter().map(|(name, (shown, _))| (name.clone(), shown.clone())).collect()
+    }
+
+    /// What belongs to the instance of a process, if something does.
+    pub(crate) fn group(&self, name: &Name) -> Option<Arc<Group>> {
+        self.lock().get(name)?.1.upgrade()
     }
 
     /// Counts changes.
@@ -103,7 +108,7 @@ impl Board {
         self.changes.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Shown>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, (Shown, Weak<Group>)>> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -84,8 +84,12 @@ pub enum OrderError {
 
 impl Handle {
     /// How every process is, by name.
-    pub fn list(&self) -> Vec<Status> {
-        self.0.board.all().into_iter().map(|(name, shown)| self.status(name, shown)).collect()
+    pub async fn list(&self) -> Vec<Status> {
+        let mut all = Vec::new();
+        for (name, shown) in self.0.board.all() {
+            all.push(self.status(name, shown).await);
+        }
+        all
     }
 
     /// Starts a process, and waits until it is ready.
@@ -143,15 +147,27 @@ impl Handle {
         let why = shown.refused.as_deref().filter(|_| order == Order::Restart).or(shown.state.why());
         match why {
             Some(why) if order != Order::Stop => Err(OrderError::Failed { name, why: why.to_owned() }),
-            _ => Ok(self.status(name, shown)),
+            _ => Ok(self.status(name, shown).await),
         }
     }
 
-    fn status(&self, name: Name, shown: Shown) -> Status {
+    async fn status(&self, name: Name, shown: Shown) -> Status {
+        let memory = match self.0.board.group(&name) {
+            Some(group) => group.usage().await.memory,
+            None => None,
+        };
         let config = self.0.config.borrow();
         let next = match shown.state {
             State::BackOff(at, _) => Some(SystemTime::now() + at.saturating_duration_since(Instant::now())),
-            _ => shown.due,
+            State::Waiting
+            | State::Starting
+            | State::Running
+            | State::Unhealthy(_)
+            | State::Stopping
+            | State::Stopped
+            | State::Completed
+            | State::Failed(_)
+            | State::Scheduled => shown.due,
         };
         Status {
             state: shown.state.word(),
@@ -164,7 +180,7 @@ impl Handle {
             port: shown.port,
             next,
             apart: shown.given.apart,
-            memory: None,
+            memory,
             warnings: shown.given.warnings,
             name,
         }

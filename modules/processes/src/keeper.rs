@@ -393,15 +393,15 @@ impl Keeper {
         let state = self.policy.state();
         if self.state.0 != state {
             self.state = (state, SystemTime::now());
-            self.room.metrics.is(&self.name, &self.state.0);
         }
         let main = self.policy.main().and_then(|main| self.live.get(&main));
+        let child = main.and_then(|live| live.child.as_ref());
         let shown = Shown {
             state: self.state.0.clone(),
             since: self.state.1,
             is_changing: self.policy.is_changing(),
             is_idle: self.policy.is_idle(),
-            pid: main.and_then(|live| live.child.as_ref()).map(|child| child.pid()),
+            pid: child.map(|child| child.pid()),
             port: main.and_then(|live| live.port),
             restarts: self.policy.restarts(),
             last_failure: self.policy.last_failure().map(str::to_owned),
@@ -411,7 +411,7 @@ impl Keeper {
             due: self.due.as_ref().and_then(Due::next).map(SystemTime::from),
             given: self.given.clone(),
         };
-        self.room.board.show(&self.name, shown);
+        self.room.board.show(&self.name, shown, child.map(|child| child.group()));
     }
 }
 

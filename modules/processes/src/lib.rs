@@ -102,7 +102,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     board::Board,
     keeper::{Keeper, Message},
-    metrics::Metrics,
+    metrics::{Figures, Metrics},
     room::{Room, Sockets},
 };
 
@@ -132,7 +132,9 @@ impl Processes {
             zone: TimeZone::system(),
             keepers: std::sync::Mutex::default(),
         };
-        Ok(Self { room: Arc::new(room) })
+        let room = Arc::new(room);
+        Figures::register(Arc::downgrade(&room), registry)?;
+        Ok(Self { room })
     }
 
     /// The way to ask about processes, and to start and stop them.
