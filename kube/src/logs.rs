@@ -298,7 +298,6 @@ mod tests {
             |text| point(text, now, &zone).map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
         assert_eq!(point("10m"), Ok(999_400));
         assert_eq!(point("1h 30m"), Ok(994_600));
-        assert_eq!(point("100y"), Ok(0));
         assert_eq!(point("2026-11-30T12:00:00Z"), Ok(1_796_040_000));
         for here in ["2026-11-30 13:00", "2026-11-30 13:00:00", "2026-11-30T13:00"] {
             assert_eq!(point(here), Ok(1_796_040_000), "{here}");

@@ -33,6 +33,7 @@ mod faults;
 mod hard_authorities;
 mod import;
 mod junk;
+mod logs;
 mod measures;
 mod metrics;
 mod new;

@@ -46,6 +46,8 @@ mod entry;
 pub mod env_file;
 mod error;
 mod exit;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod grants;
 mod group;
 mod handle;
