@@ -146,32 +146,40 @@ fn cut<'a>(text: &'a str, left: &mut usize) -> &'a [u8] {
 /// Writes text as it is between the quotes of a JSON string ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259#section-7)); what is no
 /// UTF-8 becomes U+FFFD.
 fn escape(buffer: &mut Vec<u8>, text: &[u8]) {
+    if str::from_utf8(text).is_ok() {
+        return escape_valid(buffer, text);
+    }
     for chunk in text.utf8_chunks() {
-        let valid = chunk.valid().as_bytes();
-        let mut from = 0;
-        for (at, &byte) in valid.iter().enumerate() {
-            if byte >= b' ' && byte != b'"' && byte != b'\\' {
-                continue;
-            }
-            buffer.extend_from_slice(&valid[from..at]);
-            from = at + 1;
-            match byte {
-                b'"' => buffer.extend_from_slice(b"\\\""),
-                b'\\' => buffer.extend_from_slice(b"\\\\"),
-                b'\t' => buffer.extend_from_slice(b"\\t"),
-                b'\r' => buffer.extend_from_slice(b"\\r"),
-                b'\n' => buffer.extend_from_slice(b"\\n"),
-                _ => {
-                    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
-                    buffer.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
-                }
-            }
-        }
-        buffer.extend_from_slice(&valid[from..]);
+        escape_valid(buffer, chunk.valid().as_bytes());
         if !chunk.invalid().is_empty() {
             buffer.extend_from_slice("\u{FFFD}".as_bytes());
         }
     }
+}
+
+fn escape_valid(buffer: &mut Vec<u8>, text: &[u8]) {
+    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // Most lines have none, which is found out for many bytes at once only when the search does not stop.
+    if !text.iter().fold(false, |found, byte| found | is_special(*byte)) {
+        return buffer.extend_from_slice(text);
+    }
+    let mut from = 0;
+    for (at, &byte) in text.iter().enumerate().filter(|(_, byte)| is_special(**byte)) {
+        buffer.extend_from_slice(&text[from..at]);
+        from = at + 1;
+        match byte {
+            b'"' => buffer.extend_from_slice(b"\\\""),
+            b'\\' => buffer.extend_from_slice(b"\\\\"),
+            b'\t' => buffer.extend_from_slice(b"\\t"),
+            b'\r' => buffer.extend_from_slice(b"\\r"),
+            b'\n' => buffer.extend_from_slice(b"\\n"),
+            _ => {
+                let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+                buffer.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
+    buffer.extend_from_slice(&text[from..]);
 }
 
 #[cfg(test)]

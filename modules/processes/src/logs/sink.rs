@@ -14,7 +14,7 @@ use super::{
     Channels,
     line::{self, Event, LONGEST, Lines, Stream},
     metrics::{Metrics, Reason},
-    rate::Bucket,
+    rate::{Bucket, Share},
     stamp,
 };
 use crate::config::Log;
@@ -261,7 +261,8 @@ impl Sink {
     pub fn tell(&self, event: &Event<'_>) {
         self.0.add(|room| {
             room.pending.bucket.fill(Instant::now());
-            if !room.pending.bucket.take(event.line.len()) {
+            let share = if matches!(event.level, "ERROR" | "WARN") { Share::Urgent } else { Share::Usual };
+            if !room.pending.bucket.take(event.line.len(), share) {
                 room.lose(Reason::Rate, event.line.len());
             } else if room.has(LONGEST, event.line.len()) {
                 line::write_event(&mut room.pending.buffer, stamp(SystemTime::now()), event);
@@ -272,10 +273,11 @@ impl Sink {
     /// Takes in what a stream of process `pid` brought; `None`: it has ended.
     pub(crate) fn take(&self, stream: Stream, pid: u32, lines: &mut Lines, bytes: Option<&[u8]>) {
         let head = line::head(stamp(SystemTime::now()), stream, Some(pid));
+        let share = if stream == Stream::Stderr { Share::Urgent } else { Share::Usual };
         self.0.add(|room| {
             room.pending.bucket.fill(Instant::now());
             let each = |line: &[u8], goes_on| {
-                if !room.pending.bucket.take(line.len() + 1) {
+                if !room.pending.bucket.take(line.len() + 1, share) {
                     room.lose(Reason::Rate, line.len());
                 } else if room.has(head.len() + line.len(), line.len()) {
                     line::write(&mut room.pending.buffer, &head, line, goes_on);

@@ -85,6 +85,54 @@ async fn what_is_above_the_rate_is_counted_and_nothing_is_unaccounted_for() {
     assert!(numbers.is_sorted(), "lines are whole and in order");
 }
 
+#[tokio::test]
+async fn a_process_that_has_ended_ends_its_log_though_others_inherited_its_pipes() {
+    let kept = Kept::new();
+    kept.run("worker", Log::default(), "sleep 1000 & echo $!; printf 'no end'").await;
+    let lines = kept.lines("worker");
+    let killed = Command::new("kill").arg(lines[0]["line"].as_str().unwrap()).status().unwrap();
+    assert!(killed.success());
+    assert_eq!((lines.len(), &lines[1]["line"]), (2, &"no end".into()), "what it wrote last is there");
+}
+
+#[tokio::test]
+async fn a_process_may_close_its_output_and_say_more_on_the_other() {
+    let kept = Kept::new();
+    kept.run("worker", Log::default(), "echo out; exec >&-; echo err >&2").await;
+    let lines = kept.lines("worker");
+    assert_eq!((lines.len(), &lines[0]["line"], &lines[1]["line"]), (2, &"out".into(), &"err".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standard_error_is_kept_while_standard_output_floods() {
+    let kept = Kept::new();
+    let log = Log { rate: ByteSize::kib(100), ..Log::default() };
+    kept.run("flood", log, "seq 1 100000; echo why >&2; seq 1 100000").await;
+    assert!(kept.lines("flood").iter().any(|line| line["stream"] == "stderr" && line["line"] == "why"));
+}
+
+#[test]
+fn only_logs_of_processes_that_are_gone_are_looked_for_among_what_is_old() {
+    let kept = Kept::new();
+    let sinks = ["here", "gone"].map(|name| kept.logs.sink(name, Log::default()));
+    for sink in &sinks {
+        sink.say("words");
+    }
+    assert!(kept.logs.flush(LONG));
+    let [_here, gone] = sinks;
+    drop(gone);
+    fs::create_dir(kept.folder.path().join("Mine")).unwrap();
+    for folder in ["here", "gone", "Mine"] {
+        let path = kept.folder.path().join(folder).join(super::files::CURRENT);
+        let file = fs::File::options().create(true).append(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - 2 * Log::default().age).unwrap();
+    }
+    Writer::new(kept.folder.path().to_owned(), Arc::clone(&kept.logs.0.shared)).look_after();
+    let mut left: Vec<_> = fs::read_dir(kept.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["Mine", "here"]);
+}
+
 /// How many lines a line of KUBE says were dropped.
 fn dropped(told: &str) -> u64 {
     assert!(told.ends_with("dropped: more than 1.0 MiB a second"), "{told}");

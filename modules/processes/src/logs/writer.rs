@@ -146,7 +146,7 @@ impl Writer {
     }
 
     /// Deletes what is too old.
-    fn look_after(&mut self) {
+    pub(crate) fn look_after(&mut self) {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) => return tracing::warn!(%error, "cannot look through the logs for old ones"),
