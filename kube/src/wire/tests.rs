@@ -34,7 +34,8 @@ async fn certificates_are_for_what_is_hosted() {
     let apps = config.apps.folder.clone();
     let (running, control, _inbox) = start(config).await;
     let (domain, sites, records) = ("localhost".to_owned(), control.sites.clone(), Arc::default());
-    let served = Served { domain, sites, records };
+    let routes = hosting::Routes::default();
+    let served = Served { domain, sites, routed: routes.hosts(), records };
     let names = |served: &Served| {
         let hosts = tls::Names::hosts(served);
         ["localhost", "sync.localhost", "shop.localhost", "shop.example"].map(|name| {
@@ -50,6 +51,16 @@ async fn certificates_are_for_what_is_hosted() {
     let mut sites = control.sites.clone();
     sites.wait_for(|sites| sites.contains_key("shop")).await.unwrap();
     assert_eq!(names(&served), [true, true, true, true]);
+    assert!(!tls::Names::serves(&served, "api.localhost"));
+    let route = hosting::Route {
+        process: "api".to_owned(),
+        host: "api".to_owned(),
+        path: "/".to_owned(),
+        protocol: hosting::Protocol::Http1,
+    };
+    routes.set(vec![route]);
+    assert!(tls::Names::serves(&served, "api.localhost"));
+    assert!(tls::Names::hosts(&served).contains(&"api.localhost".to_owned()));
     let listed = control.now().sites.into_iter().find(|site| site.name == "shop").unwrap();
     assert!(listed.domains.len() == 1 && listed.domains[0].starts_with("https://shop.example:"), "{listed:?}");
     assert!(running.stop().await);

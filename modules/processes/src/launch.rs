@@ -264,12 +264,21 @@ impl Launcher {
         let Spawned { waited, start, pidfd, socket, stdout, stderr } = spawned;
         let child = Reaped::new(waited, pidfd).and_then(|reaped| Child::new(group, start, reaped, stdout, stderr));
         let (child, output) = child.map_err(cannot(&step))?;
-        let answer = timeout(START, tell(socket, &message, &sockets)).await.map_err(|_| LaunchError::Late)?;
-        match answer.map_err(cannot(step))? {
-            Answer::Runs => Ok((child, output, given)),
-            Answer::Failed(Failure { step, message }) => Err(LaunchError::Step { step, message }),
-            Answer::Gone => Err(LaunchError::Gone(child.exited().await)),
+        let answer = match timeout(START, tell(socket, &message, &sockets)).await {
+            Ok(answer) => answer.map_err(cannot(&step)),
+            Err(_) => Err(LaunchError::Late),
+        };
+        if let Ok(Answer::Runs) = answer {
+            return Ok((child, output, given));
         }
+        if let Err(error) = child.group().kill().await {
+            tracing::warn!(%error, "something is left of a process that did not start");
+        }
+        let exit = child.exited().await;
+        Err(match answer? {
+            Answer::Failed(Failure { step, message }) => LaunchError::Step { step, message },
+            Answer::Gone | Answer::Runs => LaunchError::Gone(exit),
+        })
     }
 }
 
@@ -319,11 +328,9 @@ impl Shared {
         };
         let terms = means::terms(&self.means, process, self.uid(name), found.as_ref())?;
         let places = self.places();
-        match user::closed(&places.folders) {
-            Some(closed) if terms.identity.is_some() => {
-                Err(Refusal::Unreachable { closed, folders: places.folders.clone() }.into())
-            }
-            Some(_) | None => Ok(terms),
+        match terms.identity.as_ref().and_then(|identity| user::closed(&places.folders, identity.uid)) {
+            Some(closed) => Err(Refusal::Unreachable { closed, folders: places.folders.clone() }.into()),
+            None => Ok(terms),
         }
     }
 

@@ -19,6 +19,9 @@ use crate::means::{Groups, Means, Users};
 /// Controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
+/// The group that KUBE itself is in, where its own has to be empty.
+const LEAF: &str = "kube";
+
 /// Finds all of it. `kube` is the number of this KUBE ([`crate::mark::kube`]).
 pub(crate) fn means(kube: u32) -> Means {
     let has = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
@@ -73,29 +76,32 @@ fn landlock() -> u32 {
 /// Makes the folder of control groups, or says why there is none.
 fn groups(kube: u32) -> Result<Groups, String> {
     let own = own_group().map_err(|error| format!("/proc/self cannot be read: {error}"))?;
-    let own = own.ok_or("no control groups v2 are mounted")?;
+    let found = own.ok_or("no control groups v2 are mounted")?;
+    let ours = format!("kube-{kube:08x}");
+    // KUBE has moved below it before, if it was bound before.
+    let own = found.parent().filter(|above| found.ends_with(LEAF) && above.join(&ours).exists()).unwrap_or(&found);
     let systemd = Path::new("/run/systemd/system").exists();
-    if systemd && !is_delegated(&own) {
+    if systemd && !is_delegated(own) {
         return Err("systemd has not delegated control groups to KUBE (Delegate=yes in its unit)".to_owned());
     }
-    if access(own.join("cgroup.procs"), Mode::WRITE_OK).and_then(|()| access(&own, Mode::WRITE_OK)).is_err() {
+    if access(own.join("cgroup.procs"), Mode::WRITE_OK).and_then(|()| access(own, Mode::WRITE_OK)).is_err() {
         return Err(format!("KUBE may not write {}", own.display()));
     }
-    let folder = own.join(format!("kube-{kube:08x}"));
+    let folder = own.join(ours);
     make(&folder).map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
     let offered = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
     let offered: Vec<_> =
         CONTROLLERS.into_iter().filter(|it| offered.split_whitespace().any(|one| one == *it)).collect();
     // A group that has processes cannot give controllers to those below it; the root can, and has no `cgroup.type`.
     if !offered.is_empty() && own.join("cgroup.type").exists() {
-        let leaf = own.join("kube");
+        let leaf = own.join(LEAF);
         make(&leaf)
             .and_then(|()| fs::write(leaf.join("cgroup.procs"), id().to_string()))
             .map_err(|error| format!("KUBE cannot move into {}: {error}", leaf.display()))?;
     }
     let enabled = |controller: &&str| {
         let enable = |folder: &Path| fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
-        enable(&own).and_then(|()| enable(&folder)).is_ok()
+        enable(own).and_then(|()| enable(&folder)).is_ok()
     };
     let controllers = offered.into_iter().filter(enabled).map(str::to_owned).collect();
     Ok(Groups { folder, controllers })

@@ -46,9 +46,9 @@ pub(crate) fn prepare(folders: &Path, shared: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// A folder above `folder` that other users cannot walk through.
-pub(crate) fn closed(folder: &Path) -> Option<PathBuf> {
-    let closed = |folder: &&Path| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0);
+/// A folder above `folder` that the user `uid` cannot walk through, unless by a group.
+pub(crate) fn closed(folder: &Path, uid: u32) -> Option<PathBuf> {
+    let closed = |folder: &&Path| fs::metadata(folder).is_ok_and(|it| it.mode() & 0o001 == 0 && it.uid() != uid);
     folder.ancestors().find(closed).map(Path::to_owned)
 }
 

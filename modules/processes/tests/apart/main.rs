@@ -3,6 +3,8 @@
 //! The children are this binary, so there is no harness: `main` is it. What a machine lets KUBE do differs, so the tests run
 //! in several worlds: as whoever runs them; and as root also without control groups, and as a user without rights. A world is
 //! this binary again.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, and say how they went")]
+
 mod escape;
 mod kill;
 mod plain;

@@ -1,7 +1,7 @@
 //! A process starts with what it is given, and ends as it says.
 use std::{net::TcpListener, os::fd::OwnedFd};
 
-use kube_processes::{Exit, StopSignal};
+use kube_processes::{Exit, Launcher, Order, StopSignal};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use crate::{
@@ -9,9 +9,10 @@ use crate::{
     world::{PATIENCE, World, finish, process},
 };
 
-pub(crate) const TESTS: [Test; 6] = [
+pub(crate) const TESTS: [Test; 7] = [
     ("a_process_writes_and_ends_with_its_code", ends),
     ("a_program_that_is_not_there_is_named", missing),
+    ("a_child_that_says_nothing_is_an_error", silent),
     ("a_process_has_its_environment_its_folder_and_no_input", surroundings),
     ("a_process_has_no_descriptor_but_its_sockets", sockets),
     ("a_process_is_stopped_by_a_signal", stopped),
@@ -37,6 +38,23 @@ fn missing(world: &World) -> Outcome {
         let error = start(&["/bin/sh"], r#","user":"nobody-at-all""#).await;
         assert_eq!(error, r#"user = "nobody-at-all": there is no such user"#);
     });
+    Outcome::Passed
+}
+
+fn silent(world: &World) -> Outcome {
+    // It takes its argument for a folder, and fails.
+    let launcher = Launcher::bind(&world.config, "/bin/ls").unwrap();
+    let process = process(&["/bin/true"], "");
+    let order = Order {
+        name: "silent".parse().unwrap(),
+        instance: 1,
+        process: &process,
+        env: Vec::new(),
+        port: None,
+        sockets: Vec::new(),
+    };
+    let error = world.block_on(launcher.launch(order)).map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "it ended before its program ran: exit code 2");
     Outcome::Passed
 }
 
