@@ -130,6 +130,11 @@ pub(crate) fn of_answer(headers: &mut HeaderMap, is_sized: bool, upgraded: Optio
     if !is_sized {
         // What was beside a transfer coding is not true: RFC 9112 section 6.3.
         headers.remove(CONTENT_LENGTH);
+    } else if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+        && let Some(length) = headers.get(CONTENT_LENGTH).cloned()
+    {
+        // All say the same, or it were no answer.
+        headers.insert(CONTENT_LENGTH, length);
     }
     if let Some(announced) = announced {
         headers.insert(TRAILER, announced);

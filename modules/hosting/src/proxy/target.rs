@@ -305,3 +305,82 @@ impl Visit {
         &self.under_way.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, future::join_all};
+
+    use super::*;
+
+    fn target(lead: Lead) -> (Target, IntGauge) {
+        let target = Target::new("up");
+        target.lead(lead);
+        (target, IntGauge::new("g", "g").unwrap())
+    }
+
+    fn somewhere() -> Lead {
+        Lead::To(([127, 0, 0, 1], 1).into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_ten_seconds_in_all() {
+        let (target, gauge) = target(Lead::Soon);
+        let (mut wait, begun) = (Wait::new(&gauge), Instant::now());
+        let failed = || Failure::Broken("as it was".to_owned());
+        target.changed(Duration::from_secs(4), &mut wait, failed()).await.unwrap();
+        assert!(matches!(target.visit(&mut wait).await, Err(Failure::Late)));
+        assert_eq!(begun.elapsed().as_secs(), 10);
+        assert!(matches!(target.changed(Duration::from_secs(4), &mut wait, failed()).await, Err(Failure::Broken(_))));
+        assert_eq!((begun.elapsed().as_secs(), gauge.get()), (10, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_wait_than_there_is_room_for() {
+        let (target, gauge) = target(Lead::Soon);
+        let all = join_all((0..WAITING + 7).map(async |_| target.visit(&mut Wait::new(&gauge)).await));
+        let lead = async {
+            while gauge.get() < i64::try_from(WAITING).unwrap() {
+                tokio::task::yield_now().await;
+            }
+            target.lead(somewhere());
+        };
+        let (all, ()) = tokio::join!(all, lead);
+        let refused = all.iter().filter(|visit| matches!(visit, Err(Failure::Full))).count();
+        assert_eq!((refused, all.iter().filter(|visit| visit.is_ok()).count(), gauge.get()), (7, WAITING, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_are_under_way_than_there_may_be() {
+        let (target, gauge) = target(somewhere());
+        let visit = async || target.visit(&mut Wait::new(&gauge)).await;
+        let mut all = Vec::new();
+        for _ in 0..AT_ONCE {
+            all.push(visit().await.unwrap());
+        }
+        assert!(matches!(visit().await, Err(Failure::Full)));
+        let leave = async { drop(all.pop()) };
+        assert!(tokio::join!(visit(), leave).0.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_is_drained_when_its_last_request_ends_and_is_not_the_next_at_its_address() {
+        let (target, gauge) = target(somewhere());
+        let visit = async || target.visit(&mut Wait::new(&gauge)).await.unwrap();
+        let address = visit().await.instance().address;
+        let (one, two) = (visit().await, visit().await);
+        target.lead(somewhere());
+        assert!(Arc::ptr_eq(one.instance(), two.instance()), "the same place is no news");
+        target.lead(Lead::Soon);
+        target.lead(somewhere());
+        assert!(!Arc::ptr_eq(one.instance(), visit().await.instance()));
+        let instances = target.instances(address);
+        assert_eq!(instances.len(), 2);
+        let mut drained = std::pin::pin!(join_all(instances.iter().map(|instance| instance.drained())));
+        drop(one);
+        assert!(drained.as_mut().now_or_never().is_none());
+        drop(two);
+        drained.await;
+        target.lead(Lead::Nowhere("gone".to_owned()));
+        assert!(target.is_nowhere() && matches!(target.visit(&mut Wait::new(&gauge)).await, Err(Failure::Nowhere(_))));
+    }
+}

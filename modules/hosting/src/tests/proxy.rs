@@ -8,6 +8,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use super::*;
 use crate::{Lead, Protocol, Route};
 
+mod evil;
 mod leads;
 mod refusals;
 mod streams;
