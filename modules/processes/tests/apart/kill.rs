@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube_processes::{Child, Exit, Launcher, Name, OWN_PROGRAM, Order};
+use kube_processes::{Exit, Launcher, Name, OWN_PROGRAM, Order};
 use tokio::io::AsyncReadExt;
 
 use crate::{
     Outcome, Test,
-    world::{PATIENCE, World, config, process},
+    world::{Launched, PATIENCE, World, config, process},
 };
 
 pub(crate) const TESTS: [Test; 6] = [
@@ -68,7 +68,7 @@ async fn awake(tag: &str, count: usize) {
     }
 }
 
-async fn up(child: &mut Child) {
+async fn up(child: &mut Launched) {
     let mut up = [0; 3];
     child.stdout.read_exact(&mut up).await.unwrap();
     assert_eq!(&up, b"up\n");
@@ -221,7 +221,7 @@ pub(crate) fn be_kube(folder: &str) -> ExitCode {
             let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
             let name: Name = kind.parse().unwrap();
             let order = Order { name, instance: 1, process: &process, env, port: None, sockets: Vec::new() };
-            let mut child = launcher.launch(order).await.unwrap();
+            let mut child = Launched::from(launcher.launch(order).await.unwrap());
             up(&mut child).await;
             all.push(child);
         }

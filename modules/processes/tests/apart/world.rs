@@ -1,14 +1,15 @@
 //! A KUBE's folder, and processes in it.
 use std::{
     fs::{self, Permissions},
+    ops::Deref,
     os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use kube_processes::{Child, Config, Exit, LaunchError, Launcher, Name, OWN_PROGRAM, Order, Process};
+use kube_processes::{Child, Config, Exit, Given, LaunchError, Launcher, Name, OWN_PROGRAM, Order, Output, Process};
 use tempfile::TempDir;
-use tokio::{io::AsyncReadExt, runtime::Runtime, select, time::timeout};
+use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, runtime::Runtime, select, time::timeout};
 
 /// Long enough for anything that ends by itself.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,6 +20,27 @@ pub(crate) struct World {
     pub(crate) launcher: Launcher,
     pub(crate) folder: TempDir,
     pub(crate) config: Config,
+}
+
+/// A process that was started, and what it writes.
+pub(crate) struct Launched {
+    child: Child,
+    pub(crate) stdout: Receiver,
+    pub(crate) stderr: Receiver,
+}
+
+impl From<(Child, Output, Given)> for Launched {
+    fn from((child, Output { stdout, stderr }, _): (Child, Output, Given)) -> Self {
+        Self { child, stdout, stderr }
+    }
+}
+
+impl Deref for Launched {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
 }
 
 /// How a process ended, and what it wrote.
@@ -63,7 +85,7 @@ impl World {
     }
 
     /// Starts a shell script as instance 1 of `name`, with more options as JSON (`,"user":"x"`).
-    pub(crate) async fn start(&self, name: &str, script: &str, options: &str) -> Result<Child, LaunchError> {
+    pub(crate) async fn start(&self, name: &str, script: &str, options: &str) -> Result<Launched, LaunchError> {
         self.launch(name, 1, script, options, Vec::new()).await
     }
 
@@ -74,7 +96,7 @@ impl World {
         script: &str,
         options: &str,
         sockets: Vec<(String, OwnedFd)>,
-    ) -> Result<Child, LaunchError> {
+    ) -> Result<Launched, LaunchError> {
         let process = process(&["/bin/sh", "-c", script], options);
         self.order(name, instance, &process, sockets).await
     }
@@ -85,11 +107,12 @@ impl World {
         instance: u64,
         process: &Process,
         sockets: Vec<(String, OwnedFd)>,
-    ) -> Result<Child, LaunchError> {
+    ) -> Result<Launched, LaunchError> {
         let name: Name = name.parse().unwrap();
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let env = vec![("PATH".to_owned(), path.to_owned())];
-        self.launcher.launch(Order { name, instance, process, env, port: None, sockets }).await
+        let order = Order { name, instance, process, env, port: None, sockets };
+        self.launcher.launch(order).await.map(Launched::from)
     }
 
     /// Runs a shell script to its end.
@@ -114,7 +137,7 @@ pub(crate) fn process(command: &[&str], options: &str) -> Process {
 }
 
 /// Reads all that a process writes, and waits for its end.
-pub(crate) async fn finish(mut child: Child) -> Done {
+pub(crate) async fn finish(mut child: Launched) -> Done {
     let (mut stdout, mut stderr) = (String::new(), String::new());
     let all = async {
         child.stdout.read_to_string(&mut stdout).await.unwrap();
