@@ -1,9 +1,14 @@
 //! What KUBE says, kept, and shown again.
-use std::fs;
+use std::{
+    fs,
+    io::{self, BufRead, BufReader},
+    process::Stdio,
+};
 
 use crate::{
     journal::From,
-    kube::{BINARY, Home},
+    kube::{BINARY, Home, Ran},
+    team::{configure, script},
 };
 
 #[test]
@@ -34,6 +39,38 @@ fn what_kube_says_is_kept_and_shown_while_it_runs_and_after() {
     assert!(ran.stderr.contains("there is no log called \"nothing\"; there is: kube"), "{}", ran.stderr);
     let ran = home.run(&["logs", "--since", "soon"]);
     assert_eq!(ran.code, Some(64));
+}
+
+#[test]
+fn what_a_process_writes_is_followed_over_its_restarts_and_is_there_after_a_kill() {
+    let home = Home::new();
+    configure(&home, &script("talker", "echo out $$; echo err >&2; exec sleep 1000", ""));
+    let kube = home.start();
+    let mut follow = home.command(&[BINARY]);
+    follow.args(["logs", "talker", "-f"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut follow = follow.spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let first = lines.find(|line| line.contains(" out ")).unwrap();
+    home.run(&["restart", "talker"]).ok();
+    let second = lines.find(|line| line.contains(" out ")).unwrap();
+    assert_ne!(first.rsplit(' ').next(), second.rsplit(' ').next(), "another process");
+    lines.find(|line| line.ends_with(" err")).unwrap();
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+
+    kube.kill();
+    let only =
+        |flag| home.run(&["logs", "talker", flag]).ok().lines().map(|line| line[20..].to_owned()).collect::<Vec<_>>();
+    assert_eq!(only("--stderr"), ["err", "err"]);
+    assert_eq!(only("--stdout").len(), 2);
+    let lines = home.run(&["logs", "talker"]).ok();
+    assert!(lines.contains(" kube: "), "what was done to it stands between: {lines}");
+
+    // `| head` has seen enough, and is gone.
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let ran = Ran::from(home.command(&[BINARY]).args(["logs", "talker"]).stdout(writer));
+    assert_eq!((ran.code, &*ran.stderr), (Some(0), ""));
 }
 
 #[test]
