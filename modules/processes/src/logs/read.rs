@@ -302,14 +302,17 @@ fn is_asked_for(line: &[u8], since: &str, stream: Option<Stream>) -> bool {
 
 /// The files of a log, the oldest first, the current one last.
 fn files(folder: &Path) -> io::Result<Vec<(PathBuf, fs::Metadata)>> {
-    let Some(aside) = unless_missing(files::aside(folder))? else { return Ok(Vec::new()) };
-    let paths = aside.into_iter().map(|(_, path)| path).chain([folder.join(CURRENT)]);
+    // Looked at before the others: if it is put aside meanwhile it is found among them, and not missed.
+    let path = folder.join(CURRENT);
+    let current = unless_missing(fs::metadata(&path))?.map(|metadata| (path, metadata));
     let mut files = Vec::new();
-    for path in paths {
+    for (_, path) in unless_missing(files::aside(folder))?.unwrap_or_default() {
         if let Some(metadata) = unless_missing(fs::metadata(&path))? {
             files.push((path, metadata));
         }
     }
+    let is_among = |current: &fs::Metadata| files.iter().any(|(_, metadata)| metadata.ino() == current.ino());
+    files.extend(current.filter(|(_, metadata)| !is_among(metadata)));
     Ok(files)
 }
 
