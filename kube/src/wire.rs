@@ -9,7 +9,7 @@ mod zones;
 use std::{
     collections::BTreeSet,
     fs, io,
-    os::unix::fs::{DirBuilderExt, symlink},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -168,7 +168,7 @@ fn lead_to(socket: &Path, path: &Path) -> io::Result<()> {
 fn take(data: &Path) -> anyhow::Result<fs::File> {
     private_folder(data)?;
     let path = data.join("lock");
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -50,6 +50,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::ErrorKind,
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -150,7 +151,8 @@ impl Apps {
 /// Makes the folder where its parent exists, and checks that it can be listed.
 fn open_folder(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Folder { path: path.to_owned(), source };
-    match fs::create_dir(path) {
+    // What is in it is served to those who may see it, and to nobody else.
+    match fs::DirBuilder::new().mode(0o750).create(path) {
         Ok(()) => tracing::info!(folder = %path.display(), "made the apps folder"),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -251,8 +251,7 @@ fn kill(uid: u32) -> Result<()> {
             Ok(()) | Err(nix::errno::Errno::ESRCH | nix::errno::Errno::EPERM) => {}
             Err(error) => return Err(cannot("kill")(error)),
         }
-        let left = scan::all().map_err(cannot("look at processes"))?;
-        let left: Vec<_> = left.iter().filter(|it| it.uids.contains(&uid) && it.pid != id()).map(|it| it.pid).collect();
+        let left = scan::of_user(uid).map_err(cannot("look at processes"))?;
         if left.is_empty() {
             return Ok(());
         }

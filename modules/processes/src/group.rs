@@ -28,6 +28,9 @@ const KILL: Duration = Duration::from_secs(10);
 /// How often processes are looked for that were forked while others were stopped.
 const ROUNDS: usize = 20;
 
+/// How old what is said of use may be.
+const RECENT: Duration = Duration::from_secs(2);
+
 /// All that belongs to an instance.
 pub struct Group {
     shared: Arc<Shared>,
@@ -72,7 +75,7 @@ impl Belonging {
         let below = descendants(all, |it| it.pid == self.kube);
         let known = |it: &Seen| {
             self.mark.is_some_and(|mark| it.locks == Some(mark))
-                || alone && self.uid.is_some_and(|uid| it.uids.contains(&uid))
+                || alone && self.uid == Some(it.uid)
                 || (it.pid, it.start) == self.leader
                 || it.session == self.leader.0 && it.start >= self.leader.1 && below.contains(&it.pid)
         };
@@ -151,15 +154,15 @@ impl Group {
         }
     }
 
-    /// What it uses.
+    /// What it uses; without control groups, what it used a moment ago.
     pub async fn usage(&self) -> Usage {
         let number = |file| self.cgroup.as_ref().and_then(|cgroup| cgroup.number(file));
         let usage = Usage { memory: number("memory.current"), pids: number("pids.current") };
         if let Usage { memory: Some(_), pids: Some(_) } = usage {
             return usage;
         }
-        let Ok(members) = self.members().await else { return usage };
-        let resident = |(pid, _): &(u32, Option<u64>)| {
+        let Ok(members) = self.recent_members().await else { return usage };
+        let resident = |pid: &u32| {
             Process::new(pid.cast_signed()).and_then(|it| it.statm()).map_or(0, |it| it.resident * procfs::page_size())
         };
         Usage {
@@ -185,6 +188,17 @@ impl Group {
         let living = self.shared.living();
         self.belonging.uid.is_some()
             && !living.iter().any(|(serial, it)| *serial != self.serial && it.name == self.name)
+    }
+
+    /// What is known of it without much looking: many groups are asked at once.
+    async fn recent_members(&self) -> Result<Vec<u32>, Left> {
+        if let Some(cgroup) = &self.cgroup {
+            return cgroup.pids().map_err(unknown);
+        }
+        let all = self.shared.scans.recent().await?;
+        let (mark, leader) = (self.belonging.mark, self.belonging.leader);
+        let is = |it: &&Seen| mark.is_some_and(|mark| it.locks == Some(mark)) || (it.pid, it.start) == leader;
+        Ok(all.iter().filter(is).map(|it| it.pid).collect())
     }
 
     async fn members(&self) -> Result<Vec<(u32, Option<u64>)>, Left> {
@@ -214,11 +228,17 @@ impl Shared {
     pub(crate) async fn kill_all_of(self: &Arc<Self>, uid: u32) -> Result<(), Left> {
         let deadline = Instant::now() + KILL;
         loop {
-            match self.kill_user(uid).await {
-                Ok(()) => return Ok(()),
+            let killed = {
+                let _turn = self.turns.acquire().await;
+                self.kill_user(uid).await
+            };
+            let left: Vec<_> = self.scans.fresh().await?.iter().filter(|it| it.uid == uid).map(|it| it.pid).collect();
+            match killed {
+                Ok(()) if left.is_empty() => return Ok(()),
                 // It may have been killed by those that it was to kill.
-                Err(error) if Instant::now() > deadline => return Err(Left::Unknown(error.to_string())),
-                Err(_) => {}
+                Ok(()) | Err(_) if Instant::now() < deadline => {}
+                Err(error) if left.is_empty() => return Err(Left::Unknown(error.to_string())),
+                Ok(()) | Err(_) => return Err(Left::Processes(left)),
             }
         }
     }
@@ -310,10 +330,19 @@ pub(crate) struct Scans {
 impl Scans {
     /// What runs: looked at after this was called.
     pub(crate) async fn fresh(&self) -> Result<Arc<Vec<Seen>>, Left> {
-        let asked = Instant::now();
+        self.since(Instant::now()).await
+    }
+
+    /// What ran a moment ago.
+    async fn recent(&self) -> Result<Arc<Vec<Seen>>, Left> {
+        let now = Instant::now();
+        self.since(now.checked_sub(RECENT).unwrap_or(now)).await
+    }
+
+    async fn since(&self, oldest: Instant) -> Result<Arc<Vec<Seen>>, Left> {
         let mut last = self.last.lock().await;
         if let Some((began, seen)) = &*last
-            && *began > asked
+            && *began > oldest
         {
             return Ok(Arc::clone(seen));
         }
@@ -330,7 +359,7 @@ mod tests {
     use super::*;
 
     fn seen(pid: u32, parent: u32, session: u32) -> Seen {
-        Seen { pid, parent, session, group: session, start: u64::from(pid), uids: [1; 3], locks: None }
+        Seen { pid, parent, session, group: session, start: u64::from(pid), uid: 1, locks: None }
     }
 
     fn pids(found: &[Seen]) -> Vec<u32> {
@@ -373,11 +402,7 @@ mod tests {
     #[test]
     fn a_user_id_counts_where_one_instance_has_it() {
         let own = Belonging { uid: Some(7), ..belonging() };
-        let all = [
-            seen(KUBE, 1, 1),
-            Seen { uids: [7; 3], ..seen(50, KUBE, 50) },
-            Seen { uids: [1, 1, 7], ..seen(51, 1, 51) },
-        ];
+        let all = [seen(KUBE, 1, 1), Seen { uid: 7, ..seen(50, KUBE, 50) }, seen(51, 50, 51)];
         assert_eq!(pids(&own.of(&all, true)), [50, 51]);
         assert_eq!(pids(&own.of(&all, false)), [0; 0]);
     }

@@ -29,7 +29,7 @@ use rustix::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::UnixStream,
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
@@ -54,6 +54,9 @@ const START: Duration = Duration::from_secs(10);
 
 /// Starts that wait for the thread.
 const QUEUE: usize = 64;
+
+/// Users whose processes are killed at the same time.
+const TURNS: usize = 4;
 
 /// A piece of work for the thread.
 type Job = Box<dyn FnOnce() + Send>;
@@ -116,6 +119,8 @@ pub(crate) struct Shared {
     pub(crate) means: Means,
     pub(crate) scans: Scans,
     pub(crate) children: Arc<Children>,
+    /// Turns to kill what a user has: each looks through all processes.
+    pub(crate) turns: Semaphore,
     jobs: mpsc::Sender<Job>,
     places: Mutex<Arc<Places>>,
     uids: Mutex<BTreeMap<Name, u32>>,
@@ -181,6 +186,7 @@ impl Launcher {
             means,
             scans: Scans::default(),
             children: Arc::default(),
+            turns: Semaphore::new(TURNS),
             jobs,
             places: Mutex::new(Arc::new(Places::of(config))),
             uids: Mutex::default(),

@@ -117,8 +117,8 @@ impl Known<'_> {
         {
             return Some(self.living.get(&serial).map_or(unknown, of));
         }
-        if uids::RANGE.contains(&seen.uids[0]) {
-            let found = self.living.values().find(|it| it.uid.is_some_and(|uid| seen.uids.contains(&uid)));
+        if uids::RANGE.contains(&seen.uid) {
+            let found = self.living.values().find(|it| it.uid == Some(seen.uid));
             return Some(found.map_or(unknown, of));
         }
         // Something that a process left behind, and that hides: KUBE itself starts nothing that leaves its session.
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn seen(pid: u32, parent: u32, session: u32) -> Seen {
-        Seen { pid, parent, session, group: session, start: u64::from(pid), uids: [1; 3], locks: None }
+        Seen { pid, parent, session, group: session, start: u64::from(pid), uid: 1, locks: None }
     }
 
     #[test]
@@ -149,8 +149,8 @@ mod tests {
         let marked = |serial| Seen { locks: Some(mark::of(1 << 30, serial)), ..seen(30, 1, 30) };
         assert_eq!(known.owner(&[marked(7)]), named);
         assert_eq!(known.owner(&[marked(8)]), unknown);
-        assert_eq!(known.owner(&[Seen { uids: [*uids::RANGE.end(); 3], ..seen(31, 1, 31) }]), named);
-        assert_eq!(known.owner(&[Seen { uids: [*uids::RANGE.start(); 3], ..seen(31, 1, 31) }]), unknown);
+        assert_eq!(known.owner(&[Seen { uid: *uids::RANGE.end(), ..seen(31, 1, 31) }]), named);
+        assert_eq!(known.owner(&[Seen { uid: *uids::RANGE.start(), ..seen(31, 1, 31) }]), unknown);
         assert_eq!(known.owner(&[seen(32, 10, 32), kube.clone()]), unknown);
         // A shell of a person's, KUBE itself, a process that has got the number.
         assert_eq!(known.owner(&[seen(40, 2, 40), seen(2, 1, 2)]), None);

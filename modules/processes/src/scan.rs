@@ -1,7 +1,9 @@
 //! What runs on this machine.
+use std::io::Read;
+
 use procfs::{
     ProcError,
-    process::{LimitValue, Process, all_processes},
+    process::{Process, all_processes},
 };
 
 /// A process, as it was when it was looked at. Those that have ended and were not reaped yet are not there.
@@ -14,8 +16,8 @@ pub(crate) struct Seen {
     pub(crate) group: u32,
     /// When it began, in clock ticks since the machine did: with the pid it is one process for good.
     pub(crate) start: u64,
-    /// Real, effective and saved user id.
-    pub(crate) uids: [u32; 3],
+    /// Its effective user id: with what KUBE lets its children keep, it is the real one too.
+    pub(crate) uid: u32,
     /// Its limit on file locks ([`crate::mark`]).
     pub(crate) locks: Option<u64>,
 }
@@ -53,18 +55,58 @@ fn look(process: &Process) -> Result<Option<Seen>, ProcError> {
     if matches!(stat.state, 'Z' | 'X' | 'x') && stat.num_threads < 2 {
         return Ok(None);
     }
-    let status = process.status()?;
-    let locks = match process.limits()?.max_file_locks.hard_limit {
-        LimitValue::Value(most) => Some(most),
-        LimitValue::Unlimited => None,
-    };
+    let mut limits = String::new();
+    process.open_relative("limits")?.read_to_string(&mut limits)?;
     Ok(Some(Seen {
         pid: stat.pid.unsigned_abs(),
         parent: stat.ppid.unsigned_abs(),
         session: stat.session.unsigned_abs(),
         group: stat.pgrp.unsigned_abs(),
         start: stat.starttime,
-        uids: [status.ruid, status.euid, status.suid],
-        locks,
+        uid: process.uid()?,
+        locks: locks(&limits),
     }))
+}
+
+/// The hard limit on file locks that `/proc/PID/limits` says; none if it is `unlimited`.
+fn locks(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix("Max file locks"))?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The processes of a user, but this one: what kill(2) with -1 leaves until they are gone.
+pub(crate) fn of_user(uid: u32) -> Result<Vec<u32>, ProcError> {
+    let of = |process: Process| {
+        let pid = process.pid().unsigned_abs();
+        let is = process.uid().is_ok_and(|it| it == uid) && pid != std::process::id();
+        (is && look(&process).is_ok_and(|seen| seen.is_some())).then_some(pid)
+    };
+    Ok(all_processes()?.filter_map(|process| of(process.ok()?)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_sees_itself() {
+        let own = one(std::process::id()).unwrap();
+        assert_eq!(own.uid, rustix::process::geteuid().as_raw());
+        assert_eq!(own.start, start(own.pid).unwrap());
+        assert!(all().unwrap().contains(&own));
+        assert!(of_user(own.uid).unwrap().iter().all(|pid| *pid != own.pid));
+        let session = rustix::process::getsid(None).map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        // 0 is a session that began outside of this pid namespace.
+        assert!(own.session == session.unwrap() || own.session == 0);
+    }
+
+    #[test]
+    fn the_limit_on_locks_is_read() {
+        let line = "Max file locks            4611686018427387904  4611686018427387905  locks     \n";
+        assert_eq!(
+            locks(&format!("Limit  Soft\n{line}Max pending signals 1 2 signals\n")),
+            Some(4_611_686_018_427_387_905)
+        );
+        assert_eq!(locks("Max file locks            unlimited            unlimited            locks"), None);
+        assert_eq!(locks(""), None);
+    }
 }

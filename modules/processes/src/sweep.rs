@@ -26,9 +26,9 @@ impl Launcher {
         }
         let ours = given(&shared.places().folders);
         let all = shared.scans.fresh().await?;
-        let users: BTreeSet<_> = all.iter().flat_map(|it| it.uids).filter(|uid| ours.contains(uid)).collect();
+        let users: BTreeSet<_> = all.iter().map(|it| it.uid).filter(|uid| ours.contains(uid)).collect();
         let marked = |it: &&Seen| it.locks.is_some_and(|locks| mark::read(locks).0 == shared.kube);
-        killed += all.iter().filter(|it| marked(it) || it.uids.iter().any(|uid| users.contains(uid))).count();
+        killed += all.iter().filter(|it| marked(it) || users.contains(&it.uid)).count();
         if shared.means.users.own() {
             for uid in users {
                 shared.kill_all_of(uid).await?;

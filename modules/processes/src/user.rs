@@ -36,14 +36,27 @@ pub(crate) fn find(text: &str) -> io::Result<Option<Identity>> {
 pub(crate) fn prepare(folders: &Path, shared: bool) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folders)?;
     if shared {
-        for folder in folders.ancestors().take(2) {
-            let mode = fs::metadata(folder)?.mode();
-            if mode & 0o001 == 0 {
-                fs::set_permissions(folder, Permissions::from_mode(mode & 0o7777 | 0o001))?;
-            }
-        }
+        // The one above first: it closes what is in it.
+        folders.parent().map_or(Ok(()), open)?;
+        open(folders)?;
     }
     Ok(())
+}
+
+/// Lets other users walk through a folder. What is in it was out of their reach by that alone, and stays so by itself.
+fn open(folder: &Path) -> io::Result<()> {
+    let mode = fs::metadata(folder)?.mode() & 0o7777;
+    if mode & 0o001 != 0 {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        if !found.is_symlink() && found.mode() & 0o007 != 0 {
+            fs::set_permissions(entry.path(), Permissions::from_mode(found.mode() & 0o7770))?;
+        }
+    }
+    fs::set_permissions(folder, Permissions::from_mode(mode | 0o001))
 }
 
 /// A folder above `folder` that the user `uid` cannot walk through, unless by a group.
@@ -96,4 +109,66 @@ fn give(folder: &Path, from: u32, (uid, gid): (u32, u32)) -> io::Result<()> {
     }
     given.iter().try_for_each(|path| lchown(path, Some(uid), Some(gid)))?;
     lchown(folder, Some(uid), Some(gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_folder_is_opened_and_what_is_in_it_is_closed() {
+        let data = tempfile::tempdir().unwrap();
+        fs::set_permissions(data.path(), Permissions::from_mode(0o700)).unwrap();
+        fs::create_dir(data.path().join("apps")).unwrap();
+        fs::write(data.path().join("lock"), "").unwrap();
+        for (name, mode) in [("apps", 0o755), ("lock", 0o644)] {
+            fs::set_permissions(data.path().join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        let folders = data.path().join("processes");
+        prepare(&folders, false).unwrap();
+        assert_eq!((mode(data.path()), mode(&folders)), (0o700, 0o700));
+        prepare(&folders, true).unwrap();
+        assert_eq!((mode(data.path()), mode(&folders)), (0o701, 0o701));
+        assert_eq!((mode(&data.path().join("apps")), mode(&data.path().join("lock"))), (0o750, 0o640));
+        assert_eq!(closed(&folders, u32::MAX), None);
+        fs::set_permissions(data.path(), Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(closed(&folders, u32::MAX).as_deref(), Some(data.path()));
+    }
+
+    #[test]
+    fn a_user_is_found_by_name_and_by_number() {
+        let root = find("root").unwrap().unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert_eq!(find("0").unwrap().unwrap().uid, 0);
+        let nobody = Identity { uid: 1_999_999_999, gid: 1_999_999_999, groups: Vec::new() };
+        assert_eq!(find("1999999999").unwrap(), Some(nobody));
+        assert_eq!(find("no-such-user-here").unwrap(), None);
+    }
+
+    #[test]
+    fn a_folder_follows_its_owner() {
+        let folders = tempfile::tempdir().unwrap();
+        let name = "bot".parse().unwrap();
+        let made = folder(folders.path(), &name, None).unwrap();
+        assert_eq!(mode(&made), 0o700);
+        fs::write(made.join("file"), "").unwrap();
+        if !Uid::effective().is_root() {
+            // Nobody else may give a file away (chown(2)).
+            return;
+        }
+        let owner = Identity { uid: 1_999_999_999, gid: 1_999_999_998, groups: Vec::new() };
+        assert_eq!(folder(folders.path(), &name, Some(&owner)).unwrap(), made);
+        for path in [made.clone(), made.join("file")] {
+            let found = fs::metadata(path).unwrap();
+            assert_eq!((found.uid(), found.gid()), (owner.uid, owner.gid));
+        }
+        // What another has there stays theirs.
+        lchown(made.join("file"), Some(7), Some(7)).unwrap();
+        folder(folders.path(), &name, None).unwrap();
+        assert_eq!(fs::metadata(made.join("file")).unwrap().uid(), 7);
+    }
 }

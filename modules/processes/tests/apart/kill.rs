@@ -155,9 +155,17 @@ fn used(world: &World) -> Outcome {
         let mut child = world.start("uses", &KINDS[1].1.replace("TAG", &tag), "").await.unwrap();
         up(&mut child).await;
         awake(&tag, 4).await;
-        let usage = child.group().usage().await;
-        assert!(usage.memory.unwrap() > 100_000, "{usage:?}");
-        assert_eq!(usage.pids, Some(5));
+        // What is said may be of a moment ago.
+        let start = Instant::now();
+        let usage = loop {
+            let usage = child.group().usage().await;
+            if usage.pids == Some(5) {
+                break usage;
+            }
+            assert!(start.elapsed() < PATIENCE, "{usage:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        assert!(usage.memory.is_some_and(|bytes| bytes > 100_000), "{usage:?}");
         assert!(!child.group().is_out_of_memory());
         child.group().kill().await.unwrap();
     });

@@ -55,6 +55,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_owned();
+        fs::set_permissions(&data, Permissions::from_mode(0o700)).unwrap();
         for hidden in ["keys", "logs"] {
             fs::create_dir(data.join(hidden)).unwrap();
             fs::set_permissions(data.join(hidden), Permissions::from_mode(0o700)).unwrap();
