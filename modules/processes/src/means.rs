@@ -38,6 +38,28 @@ pub(crate) struct Groups {
     pub(crate) controllers: Vec<String>,
 }
 
+/// What is known of the control group that KUBE is in.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    /// Whether systemd has started this machine: all groups are its own then, but those that it gives away.
+    pub(crate) systemd: bool,
+    /// Whether it has given this one away.
+    pub(crate) delegated: bool,
+    /// Whether KUBE may make groups in it.
+    pub(crate) writable: bool,
+    /// Where it is.
+    pub(crate) own: PathBuf,
+}
+
+/// Whether KUBE may make control groups, or why not
+/// ([CGROUP_DELEGATION](https://systemd.io/CGROUP_DELEGATION/)).
+pub(crate) fn usable(found: &Found) -> Result<(), String> {
+    if found.systemd && !found.delegated {
+        return Err("systemd has not delegated control groups to KUBE (Delegate=yes in its unit)".to_owned());
+    }
+    if found.writable { Ok(()) } else { Err(format!("KUBE may not write {}", found.own.display())) }
+}
+
 /// Why a process may not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -274,6 +296,17 @@ mod tests {
         assert_eq!(terms(&means, &named, OWN, Some(&kube)).unwrap().identity, None);
         means.landlock = 0;
         terms(&means, &named, OWN, Some(&kube)).unwrap_err();
+    }
+
+    #[test]
+    fn control_groups_are_used_where_they_are_given() {
+        let found =
+            |systemd, delegated, writable| Found { systemd, delegated, writable, own: "/sys/fs/cgroup/x".into() };
+        usable(&found(true, true, true)).unwrap();
+        usable(&found(false, false, true)).unwrap();
+        assert!(usable(&found(true, false, true)).unwrap_err().contains("Delegate=yes"));
+        assert!(usable(&found(true, true, false)).unwrap_err().contains("/sys/fs/cgroup/x"));
+        assert!(usable(&found(false, false, false)).unwrap_err().contains("may not write"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::{
     thread::{CapabilitySet, capabilities},
 };
 
-use crate::means::{Groups, Means, Users};
+use crate::means::{self, Found, Groups, Means, Users};
 
 /// Controllers that limits need.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
@@ -80,13 +80,12 @@ fn groups(kube: u32) -> Result<Groups, String> {
     let ours = format!("kube-{kube:08x}");
     // KUBE has moved below it before, if it was bound before.
     let own = found.parent().filter(|above| found.ends_with(LEAF) && above.join(&ours).exists()).unwrap_or(&found);
-    let systemd = Path::new("/run/systemd/system").exists();
-    if systemd && !is_delegated(own) {
-        return Err("systemd has not delegated control groups to KUBE (Delegate=yes in its unit)".to_owned());
-    }
-    if access(own.join("cgroup.procs"), Mode::WRITE_OK).and_then(|()| access(own, Mode::WRITE_OK)).is_err() {
-        return Err(format!("KUBE may not write {}", own.display()));
-    }
+    means::usable(&Found {
+        systemd: Path::new("/run/systemd/system").exists(),
+        delegated: is_delegated(own),
+        writable: access(own.join("cgroup.procs"), Mode::WRITE_OK).and_then(|()| access(own, Mode::WRITE_OK)).is_ok(),
+        own: own.to_owned(),
+    })?;
     let folder = own.join(ours);
     make(&folder).map_err(|error| format!("{} cannot be made: {error}", folder.display()))?;
     let offered = fs::read_to_string(own.join("cgroup.controllers")).unwrap_or_default();
@@ -148,8 +147,11 @@ mod tests {
 
     #[test]
     fn what_is_found_here_is_consistent() {
-        let means = means(7);
-        assert!(means.landlock <= 6);
-        assert!(means.users.mapped.iter().any(|range| range.contains(&means.uid)));
+        assert!(landlock() <= 6);
+        let mapped = fs::read_to_string("/proc/self/uid_map").unwrap();
+        let own = getuid().as_raw();
+        assert!(mapped.lines().filter_map(range).any(|range| range.contains(&own)));
+        // A machine need not have control groups v2, but if it has, KUBE's is a folder.
+        assert!(own_group().unwrap().is_none_or(|folder| folder.is_absolute()));
     }
 }
