@@ -2,6 +2,7 @@
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use kube_contract::Context;
 use tokio::{net::TcpStream, time::sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Error, Hosting, Scheme, connection, door::Full, listen::Listener, proxy, server::Caller, stream::Stream};
+use crate::{Error, Hosting, Scheme, connection, door::Full, listen::Listener, server::Caller, stream::Stream};
 
 /// How long accepting rests when the system has nothing left for another connection: no file descriptor, say.
 const REST: Duration = Duration::from_millis(100);
@@ -37,6 +38,7 @@ impl Hosting {
         let mut changes = self.listeners.subscribe();
         let mut accepting = FuturesUnordered::new();
         let mut known: Vec<Arc<Listener>> = Vec::new();
+        let mut sweeping = pin!(self.server.routes.sweep_on());
         loop {
             let listeners = changes.borrow_and_update().clone();
             for listener in listeners.iter().filter(|new| !known.iter().any(|old| Arc::ptr_eq(old, new))) {
@@ -48,7 +50,7 @@ impl Hosting {
                 () = run.cx.stopped() => break,
                 _ = changes.changed() => {}
                 () = async { while accepting.next().await.is_some() {} std::future::pending().await } => {}
-                () = sleep(proxy::SWEEP) => self.server.routes.sweep(),
+                () = &mut sweeping => {}
             }
         }
         drop(accepting);

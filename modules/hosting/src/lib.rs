@@ -60,6 +60,8 @@ mod contents;
 mod discovery;
 mod door;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 mod listen;
 mod metrics;

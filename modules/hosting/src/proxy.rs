@@ -4,15 +4,15 @@
 //!   table:   host + path       -> route                                        (pure)
 //!   fields:  header fields     -> those that the other side gets               (pure)
 //!   routes, target: where a program is, who waits for it, what is under way    (shared state)
-//!   line, h2c: a connection to a program;  upload, download, tunnel: what goes over it
+//!   wire:    bytes of a program -> heads and pieces of bodies                   (pure)
+//!   line, h2c: a connection to a program;  upload, outgoing, download, tunnel: what goes over it
 //!   refusal: why there is no answer -> the page and the log
 //! ```
-use std::{future::poll_fn, io, time::Duration};
+use std::{future::poll_fn, io, task::Poll, time::Duration};
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
     request::Parts,
-    response,
     uri::{PathAndQuery, Scheme},
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -21,43 +21,45 @@ use tokio::time::timeout;
 use crate::{
     answer::Answer,
     body,
-    server::{Answered, Caller, written},
+    server::{Answered, Caller, with_head, written},
 };
 
 pub(crate) mod download;
 mod fields;
 mod h2c;
 mod line;
+mod outgoing;
 mod refusal;
 pub(crate) mod routes;
 mod table;
 mod target;
 mod tunnel;
 mod upload;
+pub(crate) mod wire;
 
-use download::Download;
+use download::{Download, Own, Source};
 pub use fields::Protocol;
 use fields::Visitor;
 use line::{Fault, Line};
+use outgoing::Outgoing;
 use refusal::Failure;
 pub(crate) use routes::Way;
 pub use routes::{Lead, Route, Routes};
 use target::{Visit, Wait};
 use upload::Sent;
+use wire::Head;
 
 /// How long it may take to connect to a program, which is on this machine.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long to wait before a program is tried again that nobody could connect to, at first and at most.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often connections are closed that nobody has used for some time.
-pub(crate) const SWEEP: Duration = Duration::from_secs(2);
 
-/// What comes of an exchange over HTTP/1.1.
+/// What comes of an exchange.
 struct Exchanged {
-    response: Response<Incoming>,
-    /// The connection, where the answer has one to itself.
-    line: Option<Line>,
+    status: StatusCode,
+    headers: HeaderMap,
+    source: Source,
     visit: Visit,
 }
 
@@ -85,11 +87,11 @@ impl Caller {
             return written(Answer::text(StatusCode::BAD_REQUEST, "This address is not written as it should be.\n"));
         };
         let exchanged = match way.protocol {
-            Protocol::Http1 => self.over_a_line(way, request, &sent).await,
+            Protocol::Http1 => self.over_a_line(way, request).await,
             Protocol::H2c => self.over_http2(way, request, &sent).await,
         };
         let answered = match exchanged {
-            Ok(exchanged) => self.passed_on(way, exchanged, upgrade.zip(client), unread, &sent).await,
+            Ok(exchanged) => self.passed_on(way, exchanged, upgrade.zip(client), unread, &sent),
             Err(failure) => Err(failure),
         };
         answered.unwrap_or_else(|failure| {
@@ -119,20 +121,17 @@ impl Caller {
     }
 
     /// Sends the request over a connection of its own: to the next instance too, as long as that does no harm.
-    async fn over_a_line(&self, way: &Way, mut request: Request<Sent>, sent: &Sent) -> Result<Exchanged, Failure> {
+    async fn over_a_line(&self, way: &Way, request: Request<Sent>) -> Result<Exchanged, Failure> {
         let (metrics, patience) = (&self.server.metrics.proxy, self.config.proxy_timeout);
-        let is_repeatable = request.method().is_idempotent();
+        let (is_repeatable, is_bare) = (request.method().is_idempotent(), *request.method() == Method::HEAD);
+        let mut outgoing = Outgoing::new(&request);
         let (mut wait, mut pause) = (Wait::new(&metrics.waiting), PAUSE);
         let mut is_second = false;
         loop {
             let visit = way.target.visit(&mut wait).await?;
             let instance = visit.instance();
-            let kept = if is_second {
-                None
-            } else {
-                poll_fn(|cx| std::task::Poll::Ready(instance.take(is_repeatable, cx))).await
-            };
-            let spare = (kept.is_some() && is_repeatable).then(|| copy(&request));
+            let kept = if is_second { None } else { poll_fn(|cx| Poll::Ready(instance.take(is_repeatable, cx))).await };
+            let is_kept = kept.is_some();
             let line = match kept {
                 Some(line) => Ok(line),
                 None => opened(timeout(CONNECT, Line::open(instance.address, &metrics.open)).await),
@@ -146,20 +145,22 @@ impl Caller {
                     continue;
                 }
             };
-            let error = match line.ask(request, patience).await {
-                Ok(response) => return Ok(Exchanged { response, line: Some(line), visit }),
-                Err(Fault::Unsent(again, _)) if !is_second => {
-                    (request, is_second) = (*again, true);
-                    continue;
+            match line.ask(&mut outgoing, is_bare, patience).await {
+                Ok(Head { status, headers, framing, keeps }) => {
+                    let source = Source::Own(Own { line: Some(line), framing, outgoing, is_stopped: false, keeps });
+                    return Ok(Exchanged { status, headers, source, visit });
                 }
-                Err(Fault::Unsent(_, error) | Fault::Broken(error)) => error,
-                Err(Fault::Silent) => return Err(Failure::Silent(patience)),
-            };
-            match spare.filter(|_| sent.moved() == 0) {
                 // It was closed while nobody looked.
-                Some(again) => (request, is_second) = (again, true),
-                None if sent.has_failed() => return Err(Failure::Client),
-                None => return Err(Failure::Broken(said(&error))),
+                Err(Fault::Ended { said: false, .. }) if is_kept && outgoing.begin_again(is_repeatable) => {
+                    is_second = true
+                }
+                Err(Fault::Ended { error, .. }) => {
+                    let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+                    return Err(Failure::Broken(format!("it closed the connection{error}")));
+                }
+                Err(Fault::Broken(broken)) => return Err(Failure::Broken(broken.to_string())),
+                Err(Fault::Silent) => return Err(Failure::Silent(patience)),
+                Err(Fault::Client) => return Err(Failure::Client),
             }
         }
     }
@@ -183,25 +184,32 @@ impl Caller {
                 }
             };
             let spare = (request.method().is_idempotent() && !is_second).then(|| copy(&request));
-            let error = match h2c::ask(&mut sender, request, patience).await {
-                Ok(response) => return Ok(Exchanged { response, line: None, visit }),
-                Err(Fault::Unsent(again, _)) if !is_second => {
-                    (request, is_second) = (*again, true);
-                    continue;
+            match h2c::ask(&mut sender, request, patience).await {
+                Ok(response) => {
+                    let (head, body) = response.into_parts();
+                    return Ok(Exchanged {
+                        status: head.status,
+                        headers: head.headers,
+                        source: Source::Shared(body),
+                        visit,
+                    });
                 }
-                Err(Fault::Unsent(_, error) | Fault::Broken(error)) => error,
-                Err(Fault::Silent) => return Err(Failure::Silent(patience)),
-            };
-            match spare.filter(|_| sent.moved() == 0 && sender.is_closed()) {
-                Some(again) => (request, is_second) = (again, true),
-                None if sent.has_failed() => return Err(Failure::Client),
-                None => return Err(Failure::Broken(said(&error))),
+                Err(h2c::Fault::Unsent(again, _)) if !is_second => (request, is_second) = (*again, true),
+                Err(h2c::Fault::Silent) => return Err(Failure::Silent(patience)),
+                Err(h2c::Fault::Unsent(_, error) | h2c::Fault::Broken(error)) => {
+                    match spare.filter(|_| sent.moved() == 0 && sender.is_closed()) {
+                        // It was closed while nobody looked.
+                        Some(again) => (request, is_second) = (again, true),
+                        None if sent.has_failed() => return Err(Failure::Client),
+                        None => return Err(Failure::Broken(said(&error))),
+                    }
+                }
             }
         }
     }
 
     /// Makes the program's answer the client's.
-    async fn passed_on(
+    fn passed_on(
         &self,
         way: &Way,
         exchanged: Exchanged,
@@ -209,37 +217,32 @@ impl Caller {
         unread: &mut Option<Incoming>,
         sent: &Sent,
     ) -> Result<Answered, Failure> {
-        let Exchanged { response, line, visit } = exchanged;
+        let Exchanged { status, mut headers, source, visit } = exchanged;
         let metrics = &self.server.metrics;
-        let (mut head, body) = response.into_parts();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let (Some((protocol, client)), Some(line)) = (upgrade, line) else {
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some((protocol, client)), Source::Own(Own { line: Some(line), .. })) = (upgrade, source) else {
                 return Err(Failure::Broken("it goes over to a protocol that nobody asked for".to_owned()));
             };
-            let protocol = head.headers.get(header::UPGRADE).cloned().unwrap_or(protocol);
-            fields::of_answer(&mut head.headers, true, Some(protocol));
+            let protocol = headers.get(header::UPGRADE).cloned().unwrap_or(protocol);
+            fields::of_answer(&mut headers, true, Some(protocol));
             let (program, early) = line.into_stream();
-            let open = (&metrics.proxy.open, &metrics.proxy.upgraded);
-            self.cx.spawn(tunnel::run(client, program, early, visit.under_way, open.1.clone()));
-            way.target.counters(metrics).answered(head.status);
-            return Ok(with(head, body::Response::empty()));
+            self.cx.spawn(tunnel::run(client, program, early, visit.under_way, metrics.proxy.upgraded.clone()));
+            way.target.counters(metrics).answered(status);
+            return Ok(with_head(status, headers, body::Response::empty()));
         }
-        let is_sized = hyper::body::Body::size_hint(&body).exact().is_some();
-        fields::of_answer(&mut head.headers, is_sized, None);
-        if head.status == StatusCode::NO_CONTENT {
-            head.headers.remove(header::CONTENT_LENGTH);
+        fields::of_answer(&mut headers, source.size().is_some(), None);
+        if status == StatusCode::NO_CONTENT {
+            headers.remove(header::CONTENT_LENGTH);
         }
-        way.target.counters(metrics).answered(head.status);
-        let mut body = Download::new(body, line, visit, &way.target, metrics);
-        if let Some(content) = poll_fn(|cx| std::task::Poll::Ready(body.all(cx))).await {
-            if !body.is_over() {
-                // The connection is not fit for another request, and what the client still brings is nobody's.
-                drop(body);
-                *unread = sent.take_back();
-            }
-            return Ok(with(head, body::Response::whole(content)));
+        way.target.counters(metrics).answered(status);
+        let mut body = Download::new(source, visit, &way.target, metrics);
+        let Some(content) = body.all() else { return Ok(with_head(status, headers, body::Response::proxied(body))) };
+        if !body.is_settled() {
+            // What the client still brings is nobody's.
+            drop(body);
+            *unread = sent.take_back();
         }
-        Ok(with(head, body::Response::proxied(body)))
+        Ok(with_head(status, headers, body::Response::whole(content)))
     }
 }
 
@@ -276,14 +279,8 @@ fn copy(request: &Request<Sent>) -> Request<Sent> {
     copy
 }
 
-fn with(head: response::Parts, body: body::Response) -> Answered {
-    let mut response = Response::new(body);
-    (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
-    response
-}
-
 /// An error and its cause, which says more.
-fn said(error: &hyper::Error) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let cause = error.source().map(|cause| format!(": {cause}"));
     format!("{error}{}", cause.unwrap_or_default())
 }

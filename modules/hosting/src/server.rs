@@ -319,7 +319,7 @@ pub(crate) fn written(answer: Answer<'_>) -> Answered {
     with_head(answer.status, answer.headers, body)
 }
 
-fn with_head(status: StatusCode, headers: http::HeaderMap, body: body::Response) -> Answered {
+pub(crate) fn with_head(status: StatusCode, headers: http::HeaderMap, body: body::Response) -> Answered {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -1,8 +1,8 @@
 //! Measures KUBE beside its peers, and prints no figure whose answers were wrong.
 //!
 //! # What it does
-//! Three suites, each a list of servers and a list of workloads. *Files*: nginx and KUBE on the same files with the same
-//! certificate, loaded with `wrk` and `h2load`. *Sync*: the sync server of the automerge-repo project, samod and KUBE, over
+//! Four suites, each a list of servers and a list of workloads. *Files*: nginx and KUBE on the same files with the same
+//! certificate, loaded with `wrk` and `h2load`. *Proxy*: both in front of the same program, loaded likewise. *Sync*: the sync server of the automerge-repo project, samod and KUBE, over
 //! plain WebSocket, with clients that replay changes made beforehand. *DNS*: NSD, Knot and KUBE on the same zone, loaded with
 //! `dnsperf`. It reports the server's CPU time for one request,
 //! change, document or query, as the kernel's scheduler counts it, and memory.
@@ -131,6 +131,12 @@ fn bench(options: &Options) -> Result<()> {
     let served = run(&servers, requests, options, &mut around)?;
     drop(servers);
 
+    let behind = nginx::behind(&files)?;
+    let servers = [nginx::proxy(&files, &behind)?, kube::proxy(&files, &behind)?];
+    let requests = Requests::proxied(&files).into_iter().map(|requests| Box::new(requests) as _).collect();
+    let proxied = run(&servers, requests, options, &mut around)?;
+    drop((servers, behind));
+
     let servers = [automerge_repo::SYNC, samod::SYNC, kube::SYNC];
     let synced: Vec<Box<dyn Workload<_>>> = vec![
         Box::new(Change::new(64, 200)?),
@@ -145,16 +151,17 @@ fn bench(options: &Options) -> Result<()> {
     let queries = Queries::all(&zone)?.into_iter().map(|queries| Box::new(queries) as _).collect();
     let named = run(&[names::NSD_SERVER, names::KNOT_SERVER, names::KUBE_SERVER], queries, options, &mut around)?;
 
-    let (served, synced) = (served.section("Files", FILES), synced.section("Sync", SYNC));
+    let (served, proxied) = (served.section("Files", FILES), proxied.section("Proxy", PROXY));
+    let synced = synced.section("Sync", SYNC);
     let named = named.section("DNS", DNS);
     ensure!(
-        !served.is_empty() || !synced.is_empty() || !named.is_empty(),
+        !served.is_empty() || !proxied.is_empty() || !synced.is_empty() || !named.is_empty(),
         "nothing has a name with {:?} and {:?}",
         options.only,
         options.server
     );
     let page = format!(
-        "# Benchmarks\n\n{}\n{facts}{}{served}{synced}{named}",
+        "# Benchmarks\n\n{}\n{facts}{}{served}{proxied}{synced}{named}",
         HEAD.replace("ROUNDS", &options.rounds.to_string()),
         around.facts(),
     );
@@ -230,6 +237,12 @@ What one core can do in a second is a million divided by a figure.
 
 const FILES: &str = "\
 Requests over TLS. Every file was fetched and compared before and after every load, and every byte counted during it.
+";
+
+const PROXY: &str = "\
+Requests over TLS to a proxy, and on from it over plain HTTP/1.1 to the same nginx, which has the files and runs on the core of the
+load: the figures are of the proxies alone. nginx keeps 64 connections to it, and both say who comes. Every file was fetched and
+compared before and after every load, and every byte counted during it.
 ";
 
 const SYNC: &str = "\

@@ -130,6 +130,14 @@ impl FileServer {
     }
 }
 
+/// The program behind proxies, which runs. Dropping it stops it.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    port: u16,
+    _process: Process,
+    _folder: TempDir,
+}
+
 /// A server that syncs documents: how it is started.
 #[derive(Clone, Copy)]
 pub(crate) struct SyncServer {

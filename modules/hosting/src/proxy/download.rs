@@ -3,7 +3,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -13,94 +13,139 @@ use kube_contract::BoxError;
 
 use super::{
     line::Line,
+    outgoing::{Outgoing, Stopped},
     said,
     target::{Target, Visit},
+    wire::{Framing, Piece},
 };
 use crate::metrics::Metrics;
 
 /// The body of an answer. The connection that it comes over is kept for the next request as soon as the body is over.
 pub(crate) struct Download {
-    body: Incoming,
+    source: Source,
     /// What was taken of the body already.
-    ahead: Option<Result<Frame<Bytes>, hyper::Error>>,
-    /// The connection, if the answer has one to itself.
-    line: Option<Line>,
+    ahead: Option<Result<Frame<Bytes>, BoxError>>,
     /// `None` once it is over.
     visit: Option<Visit>,
     target: Arc<Target>,
     metrics: Arc<Metrics>,
 }
 
-impl Download {
-    pub(crate) fn new(
-        body: Incoming,
-        line: Option<Line>,
-        visit: Visit,
-        target: &Arc<Target>,
-        metrics: &Arc<Metrics>,
-    ) -> Self {
-        let (target, metrics) = (Arc::clone(target), Arc::clone(metrics));
-        Self { body, ahead: None, line, visit: Some(visit), target, metrics }
+/// Where a body comes from.
+#[expect(clippy::large_enum_variant, reason = "almost all are large, and a box for each costs more")]
+pub(crate) enum Source {
+    Own(Own),
+    /// A connection that others use too.
+    Shared(Incoming),
+}
+
+/// A connection that the answer has to itself.
+pub(crate) struct Own {
+    /// `None` once it is of no more use here.
+    pub line: Option<Line>,
+    pub framing: Framing,
+    pub outgoing: Outgoing,
+    /// Whether the program takes nothing more of the request.
+    pub is_stopped: bool,
+    /// Whether the connection may serve another request.
+    pub keeps: bool,
+}
+
+impl Source {
+    /// How much comes, where that is known.
+    pub(crate) fn size(&self) -> Option<u64> {
+        match self {
+            Self::Own(own) => own.framing.size(),
+            Self::Shared(body) => body.size_hint().exact(),
+        }
     }
 
-    /// All of it, if its length is known and it is here already: most answers arrive with their heads.
-    pub(crate) fn all(&mut self, cx: &mut Context<'_>) -> Option<Bytes> {
-        if self.body.is_end_stream() {
-            self.end(cx);
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Own(own) => own.line.is_none() || own.framing.is_over(),
+            Self::Shared(body) => body.is_end_stream(),
+        }
+    }
+}
+
+impl Own {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(line) = &mut self.line else { return Poll::Ready(None) };
+        if !self.outgoing.is_over() && !self.is_stopped {
+            match line.poll_send(&mut self.outgoing, cx) {
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+                Poll::Ready(Err(Stopped::Client)) => return Poll::Ready(Some(Err("the client did not go on".into()))),
+                // It has seen enough; what it says may still come.
+                Poll::Ready(Err(Stopped::Program(_))) => self.is_stopped = true,
+            }
+        }
+        Poll::Ready(match ready!(line.poll_piece(&mut self.framing, cx)) {
+            Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Ok(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            Ok(Piece::End | Piece::More) => None,
+            Err(error) => Some(Err(error.into())),
+        })
+    }
+}
+
+impl Download {
+    pub(crate) fn new(source: Source, visit: Visit, target: &Arc<Target>, metrics: &Arc<Metrics>) -> Self {
+        let (target, metrics) = (Arc::clone(target), Arc::clone(metrics));
+        Self { source, ahead: None, visit: Some(visit), target, metrics }
+    }
+
+    /// All of it, if it is here already: most answers arrive with their heads.
+    pub(crate) fn all(&mut self) -> Option<Bytes> {
+        if self.source.is_over() {
+            self.end();
             return Some(Bytes::new());
         }
-        if self.line.is_none() || self.body.size_hint().exact().is_none() {
-            return None;
+        let Source::Own(Own { line: Some(line), framing, .. }) = &mut self.source else { return None };
+        match line.piece(framing) {
+            Ok(Piece::Data(data)) if framing.is_over() => {
+                self.end();
+                return Some(data);
+            }
+            Ok(Piece::End) => {
+                self.end();
+                return Some(Bytes::new());
+            }
+            Ok(Piece::Data(data)) => self.ahead = Some(Ok(Frame::data(data))),
+            Ok(Piece::Trailers(trailers)) => self.ahead = Some(Ok(Frame::trailers(trailers))),
+            Ok(Piece::More) => {}
+            Err(broken) => self.ahead = Some(Err(broken.into())),
         }
-        let Poll::Ready(frame) = self.arrived(cx) else { return None };
-        match frame?.map(Frame::into_data) {
-            Ok(Ok(content)) if self.body.is_end_stream() => {
-                self.end(cx);
-                Some(content)
-            }
-            Ok(Ok(content)) => {
-                self.ahead = Some(Ok(Frame::data(content)));
-                None
-            }
-            Ok(Err(other)) => {
-                self.ahead = Some(Ok(other));
-                None
-            }
-            Err(error) => {
-                self.ahead = Some(Err(error));
-                None
-            }
-        }
+        None
     }
 
     /// Whether nothing is left to do, for the request neither.
-    pub(crate) fn is_over(&self) -> bool {
-        self.visit.is_none() && self.line.is_none()
-    }
-
-    fn arrived(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if self.line.is_some() {
-            // It comes from the connection, which is moved on before, and never without.
-            Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(Waker::noop()))
-        } else {
-            Pin::new(&mut self.body).poll_frame(cx)
+    pub(crate) fn is_settled(&self) -> bool {
+        match &self.source {
+            Source::Own(own) => own.line.is_none(),
+            Source::Shared(_) => false,
         }
     }
 
     /// Nothing more comes: the connection is for others, unless it still has to do with the request.
-    fn end(&mut self, cx: &mut Context<'_>) {
-        if let Some(visit) = self.visit.take()
-            && let Some(line) = self.line.take_if(|line| line.is_usable(cx))
+    fn end(&mut self) {
+        let Some(visit) = self.visit.take() else { return };
+        if let Source::Own(own) = &mut self.source
+            && own.outgoing.is_over()
+            && let Some(line) = own.line.take()
+            && own.keeps
+            && own.framing.is_over()
         {
             visit.instance().keep(line);
         }
     }
 
-    fn failed(&mut self, error: &hyper::Error) {
+    fn failed(&mut self, error: &BoxError) {
         self.visit = None;
-        self.line = None;
+        if let Source::Own(own) = &mut self.source {
+            own.line = None;
+        }
         self.metrics.proxy.failures.cut.inc();
-        self.target.told.tell(&self.target.process, &format!("its answer broke off: {}", said(error)), "none");
+        self.target.told.tell(&self.target.process, &format!("its answer broke off: {}", said(&**error)), "none");
     }
 }
 
@@ -110,24 +155,24 @@ impl Body for Download {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        if let Some(line) = &mut this.line {
-            line.drive(cx);
-        }
-        let frame = match this.ahead.take() {
-            Some(ahead) => Some(ahead),
-            None => ready!(this.arrived(cx)),
+        let frame = match (this.ahead.take(), &mut this.source) {
+            (Some(ahead), _) => Some(ahead),
+            (None, Source::Own(own)) => ready!(own.poll(cx)),
+            (None, Source::Shared(body)) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Into::into))
+            }
         };
         match &frame {
             // Behind trailers nobody looks for an end.
-            Some(Ok(frame)) if !frame.is_trailers() && !this.body.is_end_stream() => {}
-            Some(Ok(_)) | None => this.end(cx),
+            Some(Ok(frame)) if !frame.is_trailers() && !this.source.is_over() => {}
+            Some(Ok(_)) | None => this.end(),
             Some(Err(error)) => this.failed(error),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_none() && self.body.is_end_stream()
+        self.ahead.is_none() && self.source.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -135,11 +180,7 @@ impl Body for Download {
             Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) as u64,
             Some(Err(_)) | None => 0,
         };
-        let hint = self.body.size_hint();
-        match hint.exact() {
-            Some(rest) => SizeHint::with_exact(rest + ahead),
-            None => hint,
-        }
+        self.source.size().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
     }
 }
 

@@ -4,7 +4,7 @@
 //! what says who a visitor is comes from this server alone: a program may believe it.
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
 };
 
 use crate::Scheme;
@@ -15,7 +15,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// `http` or `https`.
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// What a program is told of a visitor.
@@ -70,10 +69,15 @@ pub(crate) fn of_request(
     to: Protocol,
     visitor: &Visitor,
 ) {
-    let takes_trailers =
-        headers.get_all(TE).iter().flat_map(tokens).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-    let announced = headers.get(TRAILER).filter(|_| load == Load::Unknown).cloned();
-    remove(headers, |name| ends_here(name) || is_said_here(name));
+    let (mut takes_trailers, mut announced) = (false, None);
+    let is_unwanted = |name: &HeaderName| ends_here(name) || is_said_here(name);
+    // Most requests have nothing of it: one look is cheaper than a search for each.
+    if headers.keys().any(is_unwanted) {
+        let is_trailers = |coding: &[u8]| coding.eq_ignore_ascii_case(b"trailers");
+        takes_trailers = headers.get_all(TE).iter().flat_map(tokens).any(is_trailers);
+        announced = headers.get(TRAILER).filter(|_| load == Load::Unknown).cloned();
+        remove(headers, is_unwanted);
+    }
     let mut cookies = headers.get_all(COOKIE).iter();
     if let (Some(first), Some(_)) = (cookies.next(), cookies.next()) {
         // HTTP/2 splits it: RFC 9113 section 8.2.3.
@@ -125,8 +129,11 @@ pub(crate) fn of_request(
 
 /// Makes the fields of an answer those that a visitor gets. `is_sized`: the length of its body is known, or it has none.
 pub(crate) fn of_answer(headers: &mut HeaderMap, is_sized: bool, upgraded: Option<HeaderValue>) {
-    let announced = headers.get(TRAILER).filter(|_| !is_sized).cloned();
-    remove(headers, ends_here);
+    let mut announced = None;
+    if headers.keys().any(ends_here) {
+        announced = headers.get(TRAILER).filter(|_| !is_sized).cloned();
+        remove(headers, ends_here);
+    }
     if !is_sized {
         // What was beside a transfer coding is not true: RFC 9112 section 6.3.
         headers.remove(CONTENT_LENGTH);
@@ -157,15 +164,14 @@ fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
 
 /// Whether a field is for one connection alone.
 fn ends_here(name: &HeaderName) -> bool {
-    [CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
-        || name.as_str().starts_with("proxy-")
+    let name = name.as_str();
+    matches!(name, "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade")
+        || name.starts_with("proxy-")
 }
 
 /// Whether this server alone says to a program what the field says: who comes, from where, and whether to go on.
 fn is_said_here(name: &HeaderName) -> bool {
-    let is_said = |name: &str| {
-        name.starts_with("x-forwarded-") || name == "x-real-ip" || name == FORWARDED.as_str() || name == EXPECT.as_str()
-    };
+    let is_said = |name: &str| name.starts_with("x-forwarded-") || matches!(name, "x-real-ip" | "forwarded" | "expect");
     let name = name.as_str();
     // Many a program reads a field with `_` for the one with `-`.
     is_said(name) || (name.contains('_') && is_said(&name.replace('_', "-")))

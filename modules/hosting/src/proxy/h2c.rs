@@ -17,10 +17,7 @@ use kube_contract::Context;
 use prometheus::IntGauge;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{
-    line::{Fault, Open},
-    upload::Sent,
-};
+use super::{line::Open, upload::Sent};
 use crate::connection::Tasks;
 
 /// Most bytes of an answer's head.
@@ -30,6 +27,17 @@ const AHEAD: u32 = 256 * 1024;
 const AHEAD_OF_ALL: u32 = 4 << 20;
 /// How much of a request's body is held until the program takes it.
 const HELD: usize = 64 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Nothing was sent: here it is again.
+    Unsent(Box<Request<Sent>>, hyper::Error),
+    /// The connection is broken, or the answer is none.
+    Broken(hyper::Error),
+    /// It does not come.
+    Silent,
+}
 
 /// The connection, if there is one.
 #[derive(Debug, Default)]

@@ -4,48 +4,54 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::SocketAddr,
-    pin::{Pin, pin},
-    task::{Context, Poll, Waker},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, Connection, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use prometheus::IntGauge;
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
+use tokio_util::io::poll_read_buf;
 
-use super::upload::Sent;
+use super::{
+    outgoing::{Outgoing, Stopped},
+    wire::{self, Broken, Framing, Head, Piece},
+};
 
-/// Most bytes of an answer's head, and of what is read ahead of its body.
-const BUFFER: usize = 64 * 1024;
+/// How much is read at once: at first, and while a body fills that.
+const CHUNK: usize = 8 * 1024;
+const LARGE_CHUNK: usize = 64 * 1024;
+/// Most answers that are only about the one to come.
+const PROMISES: usize = 32;
 
 /// An open connection.
 pub(crate) struct Line {
-    sender: SendRequest<Sent>,
-    connection: Connection<TokioIo<TcpStream>, Sent>,
-    /// The connection is over; what it brought may still be read.
-    has_ended: bool,
+    tcp: TcpStream,
+    /// What was read, and is not used yet.
+    read: BytesMut,
+    /// Whether the last read brought all that there was room for.
+    was_full: bool,
     /// Kept with the connection: to set a timer further is cheaper than to make one.
     timer: Pin<Box<Sleep>>,
     _open: Open,
 }
 
 /// Why there is no answer.
+#[derive(Debug)]
 pub(crate) enum Fault {
-    /// Nothing was sent: here it is again.
-    Unsent(Box<Request<Sent>>, hyper::Error),
-    /// The connection is broken, or the answer is none.
-    Broken(hyper::Error),
+    /// The connection ended. `said`: after something of an answer.
+    Ended { said: bool, error: Option<io::Error> },
+    /// It is no answer.
+    Broken(Broken),
     /// It does not come.
     Silent,
+    /// The client did not bring all of its request.
+    Client,
 }
 
 impl Line {
@@ -56,50 +62,73 @@ impl Line {
     pub(crate) async fn open(address: SocketAddr, open: &IntGauge) -> io::Result<Self> {
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
-        let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(tcp)).await;
-        let (sender, connection) = handshake.map_err(io::Error::other)?;
         let timer = Box::pin(sleep(Duration::ZERO));
-        Ok(Self { sender, connection, has_ended: false, timer, _open: Open::new(open) })
+        Ok(Self { tcp, read: BytesMut::new(), was_full: false, timer, _open: Open::new(open) })
     }
 
-    /// Moves everything on that the connection is about.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.has_ended && self.connection.poll_without_shutdown(cx).is_ready() {
-            self.has_ended = true;
-        }
+    /// Whether all that was read was asked for.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.read.is_empty()
     }
 
-    /// Whether another request may be sent.
-    pub(crate) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx);
-        !self.has_ended && self.sender.is_ready()
+    /// Whether nothing came while nobody asked: the end, say.
+    pub(crate) fn is_quiet(&self, cx: &mut Context<'_>) -> bool {
+        let is_ready = self.tcp.poll_read_ready(cx).is_ready();
+        let is_silent = || self.tcp.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        !is_ready || is_silent()
+    }
+
+    /// Sends on, as far as it goes.
+    pub(crate) fn poll_send(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        outgoing.poll(&mut self.tcp, cx)
     }
 
     /// Sends a request, and waits for the head of the answer: for `patience` after the last byte that the client brought or the
     /// program took.
     pub(crate) async fn ask(
         &mut self,
-        request: Request<Sent>,
+        outgoing: &mut Outgoing,
+        is_bare: bool,
         patience: Duration,
-    ) -> Result<Response<Incoming>, Fault> {
-        let sent = request.body().clone();
-        let mut moved = 0;
-        let mut answer = pin!(self.sender.try_send_request(request));
+    ) -> Result<Head, Fault> {
+        let (mut seen, mut promises, mut moved) = (0, 0, 0);
+        let mut stopped = None;
         self.timer.as_mut().reset(Instant::now() + patience);
         poll_fn(|cx| {
-            if !self.has_ended && self.connection.poll_without_shutdown(cx).is_ready() {
-                self.has_ended = true;
+            if stopped.is_none() {
+                match outgoing.poll(&mut self.tcp, cx) {
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                    Poll::Ready(Err(Stopped::Client)) => return Poll::Ready(Err(Fault::Client)),
+                    // It may have answered before it left.
+                    Poll::Ready(Err(Stopped::Program(error))) => stopped = Some(error),
+                }
             }
-            // An answer comes from the connection, which was moved on just now, and never without.
-            if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                return Poll::Ready(answer.map_err(|mut fault| match fault.take_message() {
-                    Some(request) => Fault::Unsent(Box::new(request), fault.into_error()),
-                    None => Fault::Broken(fault.into_error()),
-                }));
+            loop {
+                match wire::head(&mut self.read, &mut seen, is_bare) {
+                    Ok(Some(head))
+                        if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
+                    {
+                        promises += 1;
+                        if promises > PROMISES {
+                            return Poll::Ready(Err(Fault::Broken(Broken("it promises an answer again and again"))));
+                        }
+                        continue;
+                    }
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Ok(None) => {}
+                    Err(broken) => return Poll::Ready(Err(Fault::Broken(broken))),
+                }
+                let error = match self.poll_read(cx) {
+                    Poll::Ready(Ok(1..)) => continue,
+                    Poll::Ready(Ok(0)) => None,
+                    Poll::Ready(Err(error)) => Some(error),
+                    Poll::Pending => break,
+                };
+                return Poll::Ready(Err(Fault::Ended { said: !self.read.is_empty(), error: stopped.take().or(error) }));
             }
             while self.timer.as_mut().poll(cx).is_ready() {
-                let now = sent.moved();
-                if now == moved && !sent.is_waited_for() {
+                let now = outgoing.moved();
+                if now == moved && !outgoing.is_waited_for() {
                     return Poll::Ready(Err(Fault::Silent));
                 }
                 moved = now;
@@ -110,16 +139,60 @@ impl Line {
         .await
     }
 
+    /// The next piece of the body.
+    ///
+    /// # Errors
+    /// The connection ended before the body, or it is malformed.
+    pub(crate) fn poll_piece(&mut self, framing: &mut Framing, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
+        loop {
+            match framing.next(&mut self.read).map_err(io::Error::other)? {
+                Piece::More => {}
+                piece @ (Piece::Data(_) | Piece::Trailers(_) | Piece::End) => return Poll::Ready(Ok(piece)),
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(read) => {
+                    if read? == 0 {
+                        return Poll::Ready(match framing {
+                            Framing::Close => Ok(Piece::End),
+                            Framing::Length(_) | Framing::Chunked(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+                        });
+                    }
+                }
+                Poll::Pending => {
+                    if self.read.is_empty() {
+                        // Who waits for events holds no memory for them.
+                        self.read = BytesMut::new();
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// What is here of the body.
+    pub(crate) fn piece(&mut self, framing: &mut Framing) -> Result<Piece, Broken> {
+        framing.next(&mut self.read)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let wanted = if self.was_full { LARGE_CHUNK } else { CHUNK };
+        if self.read.capacity() - self.read.len() < CHUNK / 2 {
+            self.read.reserve(wanted);
+        }
+        let count = ready!(poll_read_buf(Pin::new(&mut self.tcp), cx, &mut self.read))?;
+        self.was_full = self.read.capacity() == self.read.len();
+        Poll::Ready(Ok(count))
+    }
+
     /// The bare connection, and what was read of it already, once it is no longer HTTP.
     pub(crate) fn into_stream(self) -> (TcpStream, Bytes) {
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+        (self.tcp, self.read.freeze())
     }
 }
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line").field("has_ended", &self.has_ended).finish_non_exhaustive()
+        f.debug_struct("Line").field("read", &self.read.len()).finish_non_exhaustive()
     }
 }
 

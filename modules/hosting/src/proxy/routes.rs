@@ -4,13 +4,17 @@ use std::{
     future::Future,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use super::{fields::Protocol, table::Table, target::Target};
+
+/// How often connections are closed that nobody has used for some time.
+const SWEEP: Duration = Duration::from_secs(2);
 
 /// A host, or a path of it, that is a program's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,9 +108,12 @@ impl Routes {
         self.0.table.load_full()
     }
 
-    /// Closes the connections that nobody has used for some time.
-    pub(crate) fn sweep(&self) {
-        self.targets().values().for_each(|target| target.sweep());
+    /// Closes the connections that nobody has used for some time, for ever.
+    pub(crate) async fn sweep_on(&self) {
+        loop {
+            sleep(SWEEP).await;
+            self.targets().values().for_each(|target| target.sweep());
+        }
     }
 
     fn targets(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Target>>> {

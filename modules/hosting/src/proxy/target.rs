@@ -133,11 +133,11 @@ impl Target {
     /// A visit to the instance that there is, or will be soon.
     pub(crate) async fn visit(&self, wait: &mut Wait<'_>) -> Result<Visit, Failure> {
         loop {
-            let mut changes = self.place.subscribe();
             let Some(under_way) = self.now()? else {
                 let _turn = wait.begin(self)?;
-                timeout_at(wait.until, changes.changed()).await.ok();
-                if Instant::now() >= wait.until {
+                let mut changes = self.place.subscribe();
+                let changed = changes.wait_for(|place| !matches!(place, Place::Soon));
+                if timeout_at(wait.until, changed).await.is_err() {
                     return Err(Failure::Late);
                 }
                 continue;
@@ -256,8 +256,8 @@ impl Instance {
     pub(crate) fn take(&self, is_repeatable: bool, cx: &mut task::Context<'_>) -> Option<Line> {
         let limit = if is_repeatable { KEPT_FOR } else { KEPT_FOR_ONCE };
         loop {
-            let (since, mut line) = self.idle().pop()?;
-            if since.elapsed() < limit && line.is_usable(cx) {
+            let (since, line) = self.idle().pop()?;
+            if since.elapsed() < limit && line.is_quiet(cx) {
                 return Some(line);
             }
         }
@@ -266,7 +266,8 @@ impl Instance {
     /// Keeps a connection for later, if that is allowed.
     pub(crate) fn keep(&self, line: Line) {
         let mut idle = self.idle();
-        if idle.len() < KEPT && !self.is_retired.load(Ordering::Acquire) {
+        // What is there already would be taken for the next answer.
+        if line.is_clean() && idle.len() < KEPT && !self.is_retired.load(Ordering::Acquire) {
             idle.push((Instant::now(), line));
         }
     }

@@ -3,7 +3,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Core, FileServer, SyncServer, pinned};
+use super::{Behind, Core, FileServer, SyncServer, pinned};
 use crate::{checks::files::Files, machine, peer::free_port};
 
 /// The binary that is measured.
@@ -56,6 +56,15 @@ pub(crate) fn files(files: &Files) -> Result<FileServer> {
     FileServer::start(NAME, command, ports.https, folder, files)
 }
 
+/// A proxy at its domain to the program behind it, which is not its child, so that no time of that is counted for it.
+pub(crate) fn proxy(files: &Files, behind: &Behind) -> Result<FileServer> {
+    let folder = machine::folder()?;
+    let ports = Ports::free()?;
+    let tables = tls(files) + &PROCESS.replace("BEHIND", &behind.port.to_string());
+    let command = command(folder.path(), &ports, &tables)?;
+    FileServer::start(NAME, command, ports.https, folder, files)
+}
+
 fn tls(files: &Files) -> String {
     TLS.replace("CERTIFICATE", &files.certificate().display().to_string())
         .replace("KEY", &files.key().display().to_string())
@@ -90,4 +99,11 @@ const TLS: &str = r#"
 issuer = "files"
 certificate = "CERTIFICATE"
 key = "KEY"
+"#;
+
+const PROCESS: &str = r#"
+[processes.behind]
+command = ["sleep", "infinity"]
+route = "files"
+port = BEHIND
 "#;

@@ -38,13 +38,24 @@ pub(crate) struct Requests {
     files: Rc<Files>,
     file: &'static str,
     protocol: Protocol,
+    /// What is before its name.
+    by: &'static str,
 }
 
 impl Requests {
     /// Each file by each protocol.
     pub(crate) fn all(files: &Rc<Files>) -> Vec<Self> {
-        let both =
-            |file| [Protocol::Http1, Protocol::Http2].map(|protocol| Self { files: Rc::clone(files), file, protocol });
+        Self::by("", files)
+    }
+
+    /// The same through a proxy.
+    pub(crate) fn proxied(files: &Rc<Files>) -> Vec<Self> {
+        Self::by("proxy: ", files)
+    }
+
+    fn by(by: &'static str, files: &Rc<Files>) -> Vec<Self> {
+        let of = |file, protocol| Self { files: Rc::clone(files), file, protocol, by };
+        let both = |file| [Protocol::Http1, Protocol::Http2].map(|protocol| of(file, protocol));
         files.names().into_iter().flat_map(both).collect()
     }
 }
@@ -60,7 +71,7 @@ struct Tally {
 
 impl Workload<FileServer> for Requests {
     fn row(&self) -> Row {
-        Row::new(format!("{}, {}", self.file, self.protocol), "request")
+        Row::new(format!("{}{}, {}", self.by, self.file, self.protocol), "request")
     }
 
     fn measure(&self, server: &FileServer) -> Result<Sample> {

@@ -25,11 +25,11 @@ async fn the_team_is_told_why_and_strangers_are_not() {
 #[tokio::test]
 async fn what_is_no_answer_is_502() {
     for (said, why) in [
-        ("", "connection closed"),
-        ("HTTP/1.1 200", "connection closed"),
-        ("what?\r\n\r\n", "invalid HTTP"),
-        ("HTTP/1.1 999999 x\r\n\r\n", "invalid HTTP"),
-        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "invalid HTTP"),
+        ("", "it closed the connection"),
+        ("HTTP/1.1 200", "it closed the connection"),
+        ("what?\r\n\r\n", "it is not HTTP/1"),
+        ("HTTP/1.1 999999 x\r\n\r\n", "malformed"),
+        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "malformed"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "invalid"),
         ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", "invalid"),
         ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "nobody asked for"),
