@@ -203,6 +203,19 @@ command = ["/usr/bin/worker", "--flag"]
 }
 
 #[test]
+fn processes_and_the_rest_of_kube_are_not_in_each_others_way() {
+    let text = "[hosting]\nhttps = [\"127.0.0.1:8443\"]\n[processes.a]\ncommand = [\"x\"]\nroute = \"sync\"\n\
+                listen = [\"127.0.0.1:8443\"]\n[processes.b]\ncommand = [\"x\"]\nstop.grace = \"1m\"\n";
+    let wrong = [
+        "kube.toml:5: processes.a.route: `sync` is no host for it: it is reserved",
+        "kube.toml:6: processes.a.listen: 127.0.0.1:8443 is already taken by hosting.https (127.0.0.1:8443)",
+    ];
+    assert_eq!(problems(text), wrong);
+    let text = "[processes.b]\ncommand = [\"x\"]\nstop.grace = \"1m\"\n";
+    assert_eq!(warnings(text), ["kube.toml:3: processes.b.stop: when KUBE itself stops, it has 12 s at most"]);
+}
+
+#[test]
 fn everything_about_processes_is_told_by_line() {
     let text = "[processes.api]\ncommand = [\"node\"]\n[processes.api.after]\nworker = \"healthy\"\n\
                 [processes.worker]\ncommand = []\nafter = { api = \"started\" }\n[processes.worker.env]\nA = \"a\"\n\

@@ -32,7 +32,7 @@ const INBOX: usize = 32;
 /// How long a process that others come after waits for those to end, when all end.
 const WAIT_FOR_OTHERS: Duration = Duration::from_secs(6);
 /// The longest that a process has to end when KUBE stops, which has 20 seconds for everything.
-const LAST_GRACE: Duration = Duration::from_secs(12);
+pub const LAST_GRACE: Duration = Duration::from_secs(12);
 
 /// What a keeper is told.
 pub(crate) enum Message {

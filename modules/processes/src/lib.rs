@@ -85,6 +85,7 @@ pub use exit::Exit;
 pub use group::{Group, Left, Usage};
 pub use handle::{Handle, OrderError, Status};
 pub use health::{Check, CheckError, Listener, probe};
+pub use keeper::LAST_GRACE;
 pub use launch::{Given, LaunchError, Launcher, OWN_PROGRAM, Order};
 pub use logs::{Entry, Event, Logs, Query, Reader, Sink, Stream, capture, names as log_names};
 pub use means::Refusal;
