@@ -210,7 +210,7 @@ async fn a_flood_is_followed_while_it_is_written() {
         }
         numbers
     });
-    let log = Log { size: ByteSize::kib(32), files: 10_000, ..Log::default() };
+    let log = Log { size: ByteSize::kib(128), files: 10_000, ..Log::default() };
     kept.run("worker", log, "seq 0 199999").await;
     assert_eq!(follow.await.unwrap(), (0..200_000).collect::<Vec<_>>());
 }
