@@ -93,7 +93,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // What does not go yet is found by the next sweep.
+        // What does not go is found by the next sweep.
         self.kill().and_then(|()| self.remove()).ok();
     }
 }

@@ -214,11 +214,14 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if self.shared.living().remove(&self.serial).is_some()
-            && let Some(cgroup) = &self.cgroup
-            && let Err(error) = cgroup.kill()
-        {
+        self.shared.living().remove(&self.serial);
+        let Some(cgroup) = self.cgroup.take() else { return };
+        if let Err(error) = cgroup.kill() {
             tracing::warn!(name = %self.name, %error, "cannot kill what is left of a process");
+        }
+        // What was just killed may hold it for a moment.
+        if cgroup.remove().is_err() {
+            self.shared.stale().push(cgroup);
         }
     }
 }

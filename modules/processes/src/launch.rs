@@ -125,6 +125,8 @@ pub(crate) struct Shared {
     places: Mutex<Arc<Places>>,
     uids: Mutex<BTreeMap<Name, u32>>,
     living: Mutex<BTreeMap<u32, Living>>,
+    /// Control groups that could not be removed yet.
+    stale: Mutex<Vec<Cgroup>>,
     serial: AtomicU32,
 }
 
@@ -191,6 +193,7 @@ impl Launcher {
             places: Mutex::new(Arc::new(Places::of(config))),
             uids: Mutex::default(),
             living: Mutex::default(),
+            stale: Mutex::default(),
             serial: AtomicU32::new(1),
         }));
         for name in config.processes.keys() {
@@ -316,6 +319,10 @@ impl Shared {
         lock(&self.living)
     }
 
+    pub(crate) fn stale(&self) -> MutexGuard<'_, Vec<Cgroup>> {
+        lock(&self.stale)
+    }
+
     pub(crate) fn places(&self) -> Arc<Places> {
         Arc::clone(&lock(&self.places))
     }
@@ -374,6 +381,7 @@ impl Shared {
         });
         let group = match &self.means.groups {
             Ok(groups) => {
+                self.stale().retain(|group| group.remove().is_err());
                 let limits = cgroup::limits(process, &groups.controllers);
                 let made = Cgroup::make(&groups.folder, name, instance, &limits);
                 Some(made.map_err(cannot(format!("make a control group in {}", groups.folder.display())))?)
