@@ -1,10 +1,11 @@
-//! HTTP and HTTPS: hosts to apps, files to responses.
+//! HTTP and HTTPS: hosts to apps, files to responses, and routes to programs.
 //!
 //! # What it does
 //! It listens for HTTP/1.1, and for HTTP/2 over TLS, on IPv4 and IPv6. The host of a request names an app, whose files
 //! it serves, or a router that another part of the appliance has there: `https://<app>.<domain>/`, the app's own domains,
 //! `https://<label>.<domain>/`, and `/.well-known/...` on every app's host. There it also says itself where a page syncs
-//! and which apps are served. Plain HTTP redirects to HTTPS.
+//! and which apps are served. A host, or a path of it, may lead to a program that the appliance runs: it is asked over
+//! HTTP/1.1, what that is upgraded to, or HTTP/2, and who keeps it running says where it is. Plain HTTP redirects to HTTPS.
 //!
 //! # What it promises
 //! - A request gets the app that its host names, or a refusal; never another app.
@@ -12,6 +13,8 @@
 //! - A response is of one version, complete or visibly cut off: never wrong bytes.
 //! - Conditions, ranges and codings mean what RFC 9110 says. An entity tag is the content's hash, encoded or not.
 //! - Every connection, head, body and buffer has a bound in number, size and time; what exceeds one harms itself alone.
+//! - A program sees the requests that this server sees, and believes who sent them: what a client says of that is removed.
+//! - What is under way to a program stays where it is when another takes over, and a request that finds none waits for the next.
 //! - A reload keeps the listeners that stay, and the connections on all of them. A stop finishes what was begun.
 //!
 //! # How it works
@@ -29,18 +32,21 @@
 //!                         |  answer: plan          -> status, headers, pieces          (pure)
 //!                         v
 //!                       contents: memory for small files, blobs on disk for others -> body
+//!                       proxy:    a connection to a program                         -> body, tunnel
 //! ```
 //! A `Pulse` beside each connection notes what moves, so that one timer tells an idle connection from
 //! a head that does not end and from a reader that takes nothing.
 //!
 //! # What a person can set
 //! The `[hosting]` table, [`Config`]: where to listen, how many connections, headers and streams there may be, how long
-//! each may take, and how much memory keeps small files. All of it changes with a reload.
+//! each may take, how long programs may, and how much memory keeps small files. All of it changes with a reload.
 //!
 //! # What it deliberately does not do
 //! - It neither makes certificates nor knows how they come about.
 //! - It does not look at the disk to find a file: a manifest says what there is.
 //! - It does not speak HTTP/2 without TLS, nor WebSocket over HTTP/2: browsers then use HTTP/1.1 for it.
+//! - It leads to nothing but programs of this machine, keeps none of their answers, and changes no path.
+//! - It passes on no `100 Continue` or `103 Early Hints` of programs: it says itself that a client may go on.
 //! - It compresses nothing: it serves the `.br`, `.zst` and `.gz` that lie beside a file, so that nobody waits for it.
 use std::{fmt, net::SocketAddr, sync::Arc};
 

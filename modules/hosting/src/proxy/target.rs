@@ -40,7 +40,7 @@ const KEPT_FOR_ONCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Target {
     pub process: String,
-    place: watch::Sender<Place>,
+    position: watch::Sender<Position>,
     /// The instances that there were: those of them that are still in use.
     former: Mutex<Vec<Weak<Instance>>>,
     waiting: AtomicUsize,
@@ -48,8 +48,9 @@ pub(crate) struct Target {
     counters: std::sync::OnceLock<Proxied>,
 }
 
+/// Where a program is.
 #[derive(Clone, Debug)]
-enum Place {
+enum Position {
     At(Arc<Instance>),
     Soon,
     Nowhere(Arc<str>),
@@ -59,7 +60,7 @@ impl Target {
     pub(crate) fn new(process: &str) -> Self {
         Self {
             process: process.to_owned(),
-            place: watch::Sender::new(Place::Nowhere("not started yet".into())),
+            position: watch::Sender::new(Position::Nowhere("not started yet".into())),
             former: Mutex::default(),
             waiting: AtomicUsize::new(0),
             told: Told::default(),
@@ -69,14 +70,14 @@ impl Target {
 
     pub(crate) fn lead(&self, lead: Lead) {
         let mut left = None;
-        self.place.send_if_modified(|place| {
+        self.position.send_if_modified(|place| {
             let new = match (&*place, lead) {
-                (Place::At(instance), Lead::To(address)) if instance.address == address => return false,
-                (_, Lead::To(address)) => Place::At(Arc::new(Instance::new(address))),
-                (_, Lead::Soon) => Place::Soon,
-                (_, Lead::Nowhere(reason)) => Place::Nowhere(reason.into()),
+                (Position::At(instance), Lead::To(address)) if instance.address == address => return false,
+                (_, Lead::To(address)) => Position::At(Arc::new(Instance::new(address))),
+                (_, Lead::Soon) => Position::Soon,
+                (_, Lead::Nowhere(reason)) => Position::Nowhere(reason.into()),
             };
-            if let Place::At(instance) = std::mem::replace(place, new) {
+            if let Position::At(instance) = std::mem::replace(place, new) {
                 // Known as a former one before anyone can ask for it.
                 let mut former = self.former();
                 former.retain(|instance| instance.strong_count() > 0);
@@ -91,13 +92,13 @@ impl Target {
     }
 
     pub(crate) fn is_nowhere(&self) -> bool {
-        matches!(&*self.place.borrow(), Place::Nowhere(_))
+        matches!(&*self.position.borrow(), Position::Nowhere(_))
     }
 
     /// All instances that are or were at this address.
     pub(crate) fn instances(&self, address: SocketAddr) -> Vec<Arc<Instance>> {
         let mut all: Vec<_> = self.former().iter().filter_map(Weak::upgrade).collect();
-        if let Place::At(instance) = &*self.place.borrow() {
+        if let Position::At(instance) = &*self.position.borrow() {
             all.push(Arc::clone(instance));
         }
         all.retain(|instance| instance.address == address);
@@ -105,9 +106,9 @@ impl Target {
     }
 
     pub(crate) fn sweep(&self) {
-        let instance = match &*self.place.borrow() {
-            Place::At(instance) => Arc::clone(instance),
-            Place::Soon | Place::Nowhere(_) => return,
+        let instance = match &*self.position.borrow() {
+            Position::At(instance) => Arc::clone(instance),
+            Position::Soon | Position::Nowhere(_) => return,
         };
         instance.sweep();
     }
@@ -123,10 +124,10 @@ impl Target {
     /// Where the program is now, as a visit to it; `None` while there will be one.
     fn now(&self) -> Result<Option<UnderWay>, Failure> {
         // Counted while nobody can lead elsewhere: or an instance would seem drained, and stopped, just before.
-        match &*self.place.borrow() {
-            Place::At(instance) => Ok(Some(instance.enter())),
-            Place::Soon => Ok(None),
-            Place::Nowhere(reason) => Err(Failure::Nowhere(Arc::clone(reason))),
+        match &*self.position.borrow() {
+            Position::At(instance) => Ok(Some(instance.enter())),
+            Position::Soon => Ok(None),
+            Position::Nowhere(reason) => Err(Failure::Nowhere(Arc::clone(reason))),
         }
     }
 
@@ -135,8 +136,8 @@ impl Target {
         loop {
             let Some(under_way) = self.now()? else {
                 let _turn = wait.begin(self)?;
-                let mut changes = self.place.subscribe();
-                let changed = changes.wait_for(|place| !matches!(place, Place::Soon));
+                let mut changes = self.position.subscribe();
+                let changed = changes.wait_for(|place| !matches!(place, Position::Soon));
                 if timeout_at(wait.until, changed).await.is_err() {
                     return Err(Failure::Late);
                 }
@@ -159,7 +160,7 @@ impl Target {
 
     /// Waits until requests for the program go elsewhere, or `pause` is over; fails for `because` when the time to wait is.
     pub(crate) async fn changed(&self, pause: Duration, wait: &mut Wait<'_>, because: Failure) -> Result<(), Failure> {
-        let mut changes = self.place.subscribe();
+        let mut changes = self.position.subscribe();
         let Ok(_turn) = wait.begin(self) else { return Err(because) };
         let until = (Instant::now() + pause).min(wait.until);
         timeout_at(until, changes.changed()).await.ok();
