@@ -12,16 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    config::{Process, Readiness, Restart},
-    exit::Exit,
-};
+use crate::{config::Restart, exit::Exit};
 
 mod instance;
+mod rules;
+mod state;
 #[cfg(test)]
 mod tests;
 
 use instance::{Instance, Phase};
+use rules::Kind;
+pub(crate) use rules::Rules;
+pub(crate) use state::{Lead, State};
 
 /// The first time that passes from an end to the next start; it doubles from start to start.
 pub(crate) const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -35,60 +37,6 @@ const TRUSTED_AFTER: Duration = Duration::from_secs(60);
 const DRAIN_BESIDE: Duration = Duration::from_secs(30);
 /// How long they may be answered when nothing else can be, until the next instance is there.
 const DRAIN_ALONE: Duration = Duration::from_secs(3);
-
-/// What the machine has to know of a process.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Rules {
-    kind: Kind,
-    restart: Restart,
-    attempts: usize,
-    window: Duration,
-    /// Whether it is not ready before something says so.
-    waits: bool,
-    start_timeout: Duration,
-    watchdog: Duration,
-    health_grace: Duration,
-    threshold: u32,
-    stop_grace: Duration,
-    is_routed: bool,
-    /// Whether two instances may run side by side: each has a port of its own.
-    overlaps: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Kept running.
-    Service,
-    /// Run when KUBE starts.
-    Once,
-    /// Run when it is due.
-    Scheduled,
-}
-
-impl Rules {
-    pub(crate) fn of(process: &Process) -> Self {
-        let kind = match (process.once, process.is_service()) {
-            (true, _) => Kind::Once,
-            (false, true) => Kind::Service,
-            (false, false) => Kind::Scheduled,
-        };
-        let is_routed = process.route.is_some();
-        Self {
-            kind,
-            restart: process.restart(),
-            attempts: process.attempts as usize,
-            window: process.window,
-            waits: process.ready == Readiness::Notify || process.health.is_some() || is_routed,
-            start_timeout: process.start_timeout,
-            watchdog: process.watchdog,
-            health_grace: process.health.as_ref().map_or(Duration::ZERO, |health| health.grace),
-            threshold: process.health.as_ref().map_or(1, |health| health.threshold.max(1)),
-            stop_grace: process.stop.grace,
-            is_routed,
-            overlaps: is_routed && process.port.is_none() && process.listen.is_empty(),
-        }
-    }
-}
 
 /// What has happened. Instances are named by their numbers; what is said of one that is gone is not heard.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,74 +92,6 @@ pub(crate) enum Command {
     Kill(u64),
     /// Write this to its log.
     Say(String),
-}
-
-/// Where requests go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Lead {
-    /// To this instance.
-    To(u64),
-    /// They wait for the next one.
-    Soon,
-    /// Nowhere, and why.
-    Nowhere(String),
-}
-
-/// How a process is.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum State {
-    /// It waits for other processes.
-    Waiting,
-    /// Its program has been started, and is not ready yet.
-    Starting,
-    /// It is ready.
-    Running,
-    /// Its health checks fail, and why; it is not restarted yet.
-    Unhealthy(String),
-    /// It starts again at this time; why it ended.
-    BackOff(Instant, String),
-    /// It is being stopped.
-    Stopping,
-    /// Somebody has stopped it.
-    Stopped,
-    /// It has ended, as it should.
-    Completed,
-    /// It is left alone, and why.
-    Failed(String),
-    /// It runs when it is due.
-    Scheduled,
-}
-
-impl State {
-    /// The state in one word.
-    pub(crate) fn word(&self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Unhealthy(_) => "unhealthy",
-            Self::BackOff(..) => "back-off",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::Completed => "completed",
-            Self::Failed(_) => "failed",
-            Self::Scheduled => "scheduled",
-        }
-    }
-
-    /// Why it is so, when that is not as it should be.
-    pub(crate) fn why(&self) -> Option<&str> {
-        match self {
-            Self::Unhealthy(why) | Self::BackOff(_, why) | Self::Failed(why) => Some(why),
-            Self::Waiting
-            | Self::Starting
-            | Self::Running
-            | Self::Stopping
-            | Self::Stopped
-            | Self::Completed
-            | Self::Scheduled => None,
-        }
-    }
 }
 
 /// What is so while nothing runs.

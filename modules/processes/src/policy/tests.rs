@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Process;
 
 const SECOND: Duration = Duration::from_secs(1);
 
