@@ -31,7 +31,9 @@ pub(crate) struct Shown {
     pub refused: Option<String>,
     /// What it says of itself.
     pub says: Option<String>,
-    /// Whether it has ended as it should since it is known.
+    /// Whether it is a job that has been started.
+    pub was_done: bool,
+    /// Whether its last run has ended as it should.
     pub was_completed: bool,
     /// When it is due next.
     pub due: Option<SystemTime>,
@@ -43,8 +45,8 @@ impl Shown {
     /// Whether whoever waits for it may go on.
     pub(crate) fn meets(&self, condition: Condition) -> bool {
         match condition {
-            Condition::Started => self.pid.is_some() || self.was_completed,
-            Condition::Healthy => self.state == State::Running || self.was_completed,
+            Condition::Started => self.pid.is_some() || self.was_done,
+            Condition::Healthy => self.state == State::Running,
             Condition::Completed => self.was_completed,
         }
     }

@@ -75,6 +75,7 @@ pub(crate) struct Keeper {
     state: (State, SystemTime),
     says: Option<String>,
     given: Given,
+    was_started: bool,
     was_completed: bool,
 }
 
@@ -125,6 +126,7 @@ impl Keeper {
             lead: None,
             says: None,
             given: Given::default(),
+            was_started: false,
             was_completed: false,
         };
         (keeper, to_self)
@@ -175,6 +177,7 @@ impl Keeper {
                     Some(live) => (live.child, self.given) = (Some(child), given),
                     None => return,
                 }
+                self.was_started = true;
                 Input::Launched(number)
             }
             Event::NotLaunched(why) => Input::NotLaunched(number, why),
@@ -184,7 +187,7 @@ impl Keeper {
             Event::Drained => Input::Drained(number),
             Event::Exited(exit) => {
                 self.room.metrics.ended(&self.name, exit);
-                self.was_completed |= exit.is_success();
+                self.was_completed = exit.is_success();
                 Input::Exited(number, exit)
             }
             Event::Gone => Input::Gone(number),
@@ -407,6 +410,7 @@ impl Keeper {
             last_failure: self.policy.last_failure().map(str::to_owned),
             refused: self.policy.refused().map(str::to_owned),
             says: self.says.clone(),
+            was_done: self.was_started && !self.process.is_service(),
             was_completed: self.was_completed,
             due: self.due.as_ref().and_then(Due::next).map(SystemTime::from),
             given: self.given.clone(),
