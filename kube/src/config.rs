@@ -144,7 +144,13 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Loaded, Un
         file: file.clone(),
     })?;
     match read(&text, file.parent().unwrap_or(Path::new("/")), environment) {
-        Ok((config, warnings)) => Ok(Loaded { config, file: Some(file), warnings }),
+        Ok((mut config, warnings)) => {
+            // What is said to one process is not for the others to read.
+            if config.processes.processes.values().any(|process| !process.env.is_empty()) {
+                config.processes.hidden.push(file.clone());
+            }
+            Ok(Loaded { config, file: Some(file), warnings })
+        }
         Err(problems) => Err(Unusable { file, problems }),
     }
 }

@@ -59,6 +59,7 @@ tries('the log of another', lambda: read(home + '/data/logs/other/current.jsonl'
 tries('the own log', lambda: read(home + '/data/logs/burglar/current.jsonl'))
 tries('the folder of another', lambda: os.listdir(home + '/data/processes/other'))
 tries('the env_file of another', lambda: read(home + '/other.env'))
+tries('the config', lambda: read(home + '/kube.toml'))
 tries('the environment of another', lambda: read('/proc/%d/environ' % other))
 tries('the environment of kube', lambda: read('/proc/%d/environ' % kube))
 tries('the memory of kube', lambda: read('/proc/%d/mem' % kube))

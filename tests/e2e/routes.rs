@@ -54,13 +54,13 @@ fn ask(kube: &Kube<'_>, host: &str, path: &str, args: &[&str]) -> serde_json::Va
 
 #[test]
 fn a_route_leads_to_its_process() {
-    let home = home("api", "");
+    let home = home("chat", "");
     let kube = home.start();
     let api = kube.until("api", "running");
     let url = api["url"].as_str().unwrap();
-    assert!(url.starts_with("https://api.localhost:") && url.ends_with('/'), "{url}");
+    assert!(url.starts_with("https://chat.localhost:") && url.ends_with('/'), "{url}");
     let forged = ["-H", "X-Forwarded-For: 6.6.6.6", "-H", "Forwarded: for=6.6.6.6", "-H", "X-Real-IP: 6.6.6.6"];
-    let got = ask(&kube, "api.localhost", "/some/path?and=query", &forged);
+    let got = ask(&kube, "chat.localhost", "/some/path?and=query", &forged);
     assert_eq!((got["path"].as_str(), got["pid"].as_u64()), (Some("/some/path?and=query"), api["pid"].as_u64()));
     assert_eq!(got["headers"]["x-forwarded-for"], "127.0.0.1");
     assert_eq!(got["headers"]["x-forwarded-proto"], "https");
@@ -82,16 +82,16 @@ fn a_path_of_an_app_leads_to_a_process_and_the_rest_to_the_app() {
 
 #[test]
 fn strangers_are_told_nothing_and_the_team_is_told_why() {
-    let home = home("api", "");
+    let home = home("chat", "");
     let kube = home.start();
     kube.until("api", "running");
     home.run(&["stop", "api"]).ok();
-    let page = kube.get("api.localhost", "/");
+    let page = kube.get("chat.localhost", "/");
     assert_eq!(page.status, 503);
     // Who asks from the machine itself is of the team.
     assert!(page.text().contains("stopped"), "{}", page.text());
     home.run(&["start", "api"]).ok();
-    assert_eq!(kube.get("api.localhost", "/").status, 200);
+    assert_eq!(kube.get("chat.localhost", "/").status, 200);
     kube.stop();
 }
 
@@ -107,13 +107,13 @@ fn with_one_port_for_all_instances_requests_wait() {
 }
 
 fn restart_under_load(more: &str) {
-    let home = home("api", more);
+    let home = home("chat", more);
     let kube = home.start();
     let first = kube.until("api", "running")["pid"].clone();
     let url = format!("https://localhost:{}/", kube.https());
     let load = Command::new("wrk")
         .args(["--threads", "1", "--connections", "8", "--duration", "8s", "--timeout", "15s"])
-        .args(["-H", "Host: api.localhost", &url])
+        .args(["-H", "Host: chat.localhost", &url])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -133,12 +133,12 @@ fn restart_under_load(more: &str) {
 
 #[test]
 fn a_new_instance_that_does_not_come_up_changes_nothing() {
-    let home = home("api", "start_timeout = \"2s\"");
+    let home = home("chat", "start_timeout = \"2s\"");
     let kube = home.start();
     let first = kube.until("api", "running")["pid"].as_u64();
-    configure(&home, &python("api", "import time\ntime.sleep(1000)", "route = \"api\"\nstart_timeout = \"2s\""));
+    configure(&home, &python("api", "import time\ntime.sleep(1000)", "route = \"chat\"\nstart_timeout = \"2s\""));
     home.run(&["reload"]).ok();
     home.run(&["restart", "api"]).complains(1, &["api", "not ready within 2 s"]);
-    assert_eq!(ask(&kube, "api.localhost", "/", &[])["pid"].as_u64(), first);
+    assert_eq!(ask(&kube, "chat.localhost", "/", &[])["pid"].as_u64(), first);
     kube.stop();
 }

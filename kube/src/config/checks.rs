@@ -89,7 +89,13 @@ impl<'a> Checks<'a> {
             if let Some(route) = &process.route
                 && let Err(error) = apps::check_name(&route.label)
             {
-                self.wrong(&format!("processes.{name}.route"), format!("`{}` is no host for it: {error}", route.label));
+                self.wrong(
+                    &format!("processes.{name}.route"),
+                    format!(
+                        "`{}` cannot be its host: {error}; a path of an app, `shop/{}` say, can be its place",
+                        route.label, route.label
+                    ),
+                );
             }
             if process.stop.grace > processes::LAST_GRACE {
                 let most = processes::LAST_GRACE.as_secs();

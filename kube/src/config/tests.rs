@@ -207,7 +207,7 @@ fn processes_and_the_rest_of_kube_are_not_in_each_others_way() {
     let text = "[hosting]\nhttps = [\"127.0.0.1:8443\"]\n[processes.a]\ncommand = [\"x\"]\nroute = \"sync\"\n\
                 listen = [\"127.0.0.1:8443\"]\n[processes.b]\ncommand = [\"x\"]\nstop.grace = \"1m\"\n";
     let wrong = [
-        "kube.toml:5: processes.a.route: `sync` is no host for it: it is reserved",
+        "kube.toml:5: processes.a.route: `sync` cannot be its host: it is reserved; a path of an app, `shop/sync` say, can be its place",
         "kube.toml:6: processes.a.listen: 127.0.0.1:8443 is already taken by hosting.https (127.0.0.1:8443)",
     ];
     assert_eq!(problems(text), wrong);

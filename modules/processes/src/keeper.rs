@@ -233,6 +233,8 @@ impl Keeper {
         }
         let rest = Process { log: self.process.log, ..(*old).clone() };
         if rest != *self.process {
+            // Its route may be another, where nobody was led yet.
+            self.lead = None;
             self.act(Input::Change(Rules::of(&self.process)));
         }
     }

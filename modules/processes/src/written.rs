@@ -14,7 +14,7 @@ pub enum WrittenError {
     #[error("{0} is no number of cores: write 0.5, say, and at least 0.01")]
     Cpus(f64),
     /// Nothing on the web is called so.
-    #[error("{0:?} leads nowhere: write the label below the domain, and a path if need be: \"api\" or \"shop/api\"")]
+    #[error("{0:?} leads nowhere: write the label below the domain, and a path if need be: \"chat\" or \"shop/api\"")]
     Route(String),
 }
 
