@@ -21,7 +21,7 @@
 //!   checks/      what makes a `Checked`
 //!   peer/        the clients of a sync server: frames, documents written beforehand, those who replay them
 //!   report/      medians and ranges; how well two reports agree
-//!   crowd, text  a server that is full, and one with a long text, measured by themselves
+//!   crowd, text, sockets  a server that is full, one with a long text, and one with many WebSockets, measured by themselves
 //!
 //!   for round, once the machine is quiet:
 //!       for workload, for server:   start -> warm up -> at rest -> load -> at rest -> check -> stop
@@ -42,6 +42,7 @@ mod machine;
 mod peer;
 mod report;
 mod servers;
+mod sockets;
 mod text;
 mod workloads;
 
@@ -91,6 +92,8 @@ enum Command {
     Crowd(crowd::Crowd),
     /// Gives a KUBE a text of many changes, and says what those cost who fetch and change it.
     Text(text::LongText),
+    /// Holds many WebSockets open through a proxying KUBE, and says what one costs.
+    Sockets(sockets::Sockets),
     /// Is a sync server that cheats.
     #[command(hide = true)]
     Cheat { keeps: String, port: u16 },
@@ -110,6 +113,7 @@ fn main() -> Result<()> {
         }
         Some(Command::Crowd(crowd)) => crowd.run(),
         Some(Command::Text(text)) => text.run(),
+        Some(Command::Sockets(sockets)) => sockets.run(),
         Some(Command::Cheat { keeps, port }) => cheats::run(keeps, *port),
         Some(Command::Samod { folder, port }) => samod::run(folder, *port),
     }

@@ -143,6 +143,10 @@ impl Download {
         self.visit = None;
         if let Source::Own(own) = &mut self.source {
             own.line = None;
+            if own.outgoing.has_failed() {
+                // It is the client who did.
+                return;
+            }
         }
         self.metrics.proxy.failures.cut.inc();
         self.target.told.tell(&self.target.process, &format!("its answer broke off: {}", said(&**error)), "none");

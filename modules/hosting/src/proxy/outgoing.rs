@@ -48,7 +48,9 @@ impl Outgoing {
         let (sent, headers) = (request.body().clone(), request.headers());
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let mut text = Vec::with_capacity(64 + target.len() + 64 * headers.len());
-        for part in [request.method().as_str(), " ", target, " HTTP/1.1\r\n"] {
+        // That of a whole URI may be a query alone.
+        let root = if target.starts_with(['/', '*']) { "" } else { "/" };
+        for part in [request.method().as_str(), " ", root, target, " HTTP/1.1\r\n"] {
             text.extend_from_slice(part.as_bytes());
         }
         write(&mut text, headers);
@@ -73,6 +75,11 @@ impl Outgoing {
     /// Whether it is the client who has to go on.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.is_empty() && self.sent.is_waited_for()
+    }
+
+    /// Whether the client gave up, or gives nothing.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.sent.has_failed()
     }
 
     /// Whether it can be sent once more from its beginning, if that does no harm. `is_repeatable`: the method does none when it is

@@ -176,12 +176,13 @@ async fn a_request_reaches_the_program_and_says_who_sent_it() {
         world.get(Way::Plain, "http://up.kube.test/a").await.header("location").split(':').next(),
         Some("https")
     );
-    let whole = raw(
-        world.tls(&["http/1.1"]).await,
-        b"GET http://up.kube.test:9/x HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n",
-    );
-    let got = whole.await;
-    assert!(got.contains("GET /x\nhost: up.kube.test:9\n"), "{got}");
+    for (target, path) in
+        [("http://up.kube.test:9/x", "/x"), ("http://up.kube.test:9?x", "/?x"), ("HTTP://up.kube.test:9", "/")]
+    {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n");
+        let got = raw(world.tls(&["http/1.1"]).await, request.as_bytes()).await;
+        assert!(got.contains(&format!("GET {path}\nhost: up.kube.test:9\n")), "{got}");
+    }
 }
 
 #[tokio::test]

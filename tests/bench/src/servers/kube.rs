@@ -59,10 +59,15 @@ pub(crate) fn files(files: &Files) -> Result<FileServer> {
 /// A proxy at its domain to the program behind it, which is not its child, so that no time of that is counted for it.
 pub(crate) fn proxy(files: &Files, behind: &Behind) -> Result<FileServer> {
     let folder = machine::folder()?;
+    let (command, https) = leading_to(folder.path(), files, behind.port)?;
+    FileServer::start(NAME, command, https, folder, files)
+}
+
+/// Leads its domain to a program at this port; with its own port of HTTPS.
+pub(crate) fn leading_to(folder: &Path, files: &Files, behind: u16) -> Result<(Command, u16)> {
     let ports = Ports::free()?;
-    let tables = tls(files) + &PROCESS.replace("BEHIND", &behind.port.to_string());
-    let command = command(folder.path(), &ports, &tables)?;
-    FileServer::start(NAME, command, ports.https, folder, files)
+    let tables = tls(files) + &PROCESS.replace("BEHIND", &behind.to_string());
+    Ok((command(folder, &ports, &tables)?, ports.https))
 }
 
 fn tls(files: &Files) -> String {
