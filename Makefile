@@ -1,6 +1,6 @@
 # The same words for people and for CI. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test browser lighthouse bench lint fmt soak apps release
+.PHONY: help run test test-programs browser lighthouse bench lint fmt soak apps release
 
 KUBE := target/release/kube
 # What the tests from outside take from npm.
@@ -19,8 +19,12 @@ run: release ## builds everything and starts KUBE in development mode; ARGS="--c
 
 test: ## runs every test: units, modules, and the release binary from outside with real clients and browsers
 	@scripts/install-test-tools
-	@$(MAKE) --no-print-directory release $(CLIENTS)
+	@$(MAKE) --no-print-directory --jobs=3 release test-programs $(CLIENTS)
 	@scripts/test
+
+# Beside the release build, whose last minutes have one thread.
+test-programs: apps
+	KUBE_BIN=$(CURDIR)/$(KUBE) cargo test --workspace --locked --no-run
 
 bench: release $(PEERS) ## measures CPU beside nginx, the sync server of automerge-repo, samod, NSD and Knot, answers checked; about 20 minutes; ARGS="--help"
 	@scripts/install-test-tools curl openssl nginx wrk h2load nsd knotd dnsperf
