@@ -69,6 +69,48 @@ fn a_program_that_cannot_be_started_says_why() {
 }
 
 #[test]
+fn a_program_knows_what_it_was_told_and_nothing_of_kube() {
+    let home = Home::new();
+    fs::write(home.path("bot.env"), "# what it has to know\nexport TOKEN='a b'\nLEVEL=info\n").unwrap();
+    let more = "env_file = \"bot.env\"\nenv = { LEVEL = \"debug\" }";
+    configure(&home, &script("bot", "env | grep -v ^_= | sort; pwd; exec sleep 1000", more));
+    let kube = home.spawn_with(&[("SECRET_OF_KUBE", "x")]);
+    let folder = home.path("data/processes/bot").display().to_string();
+    kube.until_it_wrote("bot", "TOKEN");
+    let wrote = eventually("all of it", || Some(kube.wrote("bot")).filter(|lines| lines.last() == Some(&folder)));
+    let expected = [
+        format!("HOME={folder}"),
+        "LANG=C.UTF-8".to_owned(),
+        "LEVEL=debug".to_owned(),
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("PWD={folder}"),
+        format!("STATE_DIRECTORY={folder}"),
+        format!("TMPDIR={folder}/tmp"),
+        "TOKEN=a b".to_owned(),
+        folder,
+    ];
+    assert_eq!(wrote, expected);
+    kube.stop();
+}
+
+#[test]
+fn a_check_that_is_a_command_runs_as_the_process_itself() {
+    let home = Home::new();
+    let more = "health = { exec = [\"/bin/sh\", \"-c\", \"test -e well\"], interval = \"100ms\", grace = \"0s\", threshold = 2 }";
+    configure(&home, &script("worker", "sleep 0.3; touch well; sleep 1; rm well; exec sleep 1000", more));
+    let kube = home.start();
+    assert_ne!(kube.process("worker")["state"], "running");
+    kube.until("worker", "running");
+    let again = eventually("it is restarted", || {
+        let worker = kube.process("worker");
+        (worker["restarts"].as_u64() > Some(0)).then_some(worker)
+    });
+    assert_eq!(again["last_failure"], "unhealthy: exit code 1");
+    kube.stop();
+    all_gone(&home);
+}
+
+#[test]
 fn whatever_a_program_does_nothing_of_it_stays() {
     let home = Home::new();
     let stubborn = "trap '' TERM INT HUP; echo deaf; while :; do sleep 1000 & wait; done";

@@ -4,6 +4,7 @@ use std::{convert::Infallible, net::SocketAddr, path::Path, sync::Arc, time::Dur
 use rustix::process::{Gid, Uid};
 use tokio::{
     fs,
+    io::AsyncReadExt,
     net::TcpStream,
     sync::mpsc,
     time::{sleep, timeout},
@@ -28,8 +29,9 @@ const EAGER: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_secs(1);
 /// What the numbers of commands that check are above.
 const CHECKS: u64 = 1 << 32;
-/// The largest `env_file`.
-const LARGEST_ENV_FILE: u64 = 64 << 10;
+/// What every program is told.
+const EVERYWHERE: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
 
 /// What has happened to an instance.
 pub(crate) enum Event {
@@ -111,7 +113,7 @@ impl Seat {
 
     /// What KUBE says, the file's lines, and what the table says: each goes before what is in front of it.
     async fn environment(&self) -> Result<Vec<(String, String)>, String> {
-        let mut all = Vec::new();
+        let mut all = EVERYWHERE.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         if let Some(port) = self.port.filter(|_| self.process.route.is_some()) {
             all.push(("PORT".to_owned(), port.to_string()));
         }
@@ -244,9 +246,10 @@ async fn connects(address: SocketAddr) {
     }
 }
 
+/// The beginning of a text, one byte longer than it may be at most.
 async fn small_text(file: &Path) -> std::io::Result<String> {
-    if fs::metadata(file).await?.len() > LARGEST_ENV_FILE {
-        return Err(std::io::Error::other(format!("larger than {LARGEST_ENV_FILE} bytes")));
-    }
-    fs::read_to_string(file).await
+    let mut text = String::new();
+    let most = env_file::LONGEST as u64 + 1;
+    fs::File::open(file).await?.take(most).read_to_string(&mut text).await?;
+    Ok(text)
 }
