@@ -109,6 +109,9 @@ pub(crate) fn limits(process: &Process, controllers: &[String]) -> Vec<(&'static
         // A process without its children, or the other way round, is no use.
         all.push(("memory.oom.group", "1".to_owned()));
     }
+    if has("cpu") {
+        all.push(("cpu.weight.nice", process.nice.to_string()));
+    }
     if let Some(most) = process.cpus.filter(|_| has("cpu")) {
         all.push(("cpu.max", format!("{} 100000", most.quota())));
     }
@@ -158,8 +161,13 @@ mod tests {
         let process: Process = serde_json::from_str(json).unwrap();
         let all: Vec<_> = ["memory", "cpu", "pids"].map(str::to_owned).to_vec();
         let found = limits(&process, &all);
-        let expected =
-            [("memory.max", "67108864"), ("memory.oom.group", "1"), ("cpu.max", "150000 100000"), ("pids.max", "100")];
+        let expected = [
+            ("memory.max", "67108864"),
+            ("memory.oom.group", "1"),
+            ("cpu.weight.nice", "10"),
+            ("cpu.max", "150000 100000"),
+            ("pids.max", "100"),
+        ];
         assert_eq!(found, expected.map(|(file, value)| (file, value.to_owned())));
         assert_eq!(limits(&process, &all[2..]), [("pids.max", "100".to_owned())]);
         assert_eq!(limits(&process, &[]), []);

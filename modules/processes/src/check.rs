@@ -17,6 +17,8 @@ const RESERVED: [&str; 6] =
 /// With less, no program starts: it is a number without its unit.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
 
+/// As far as anyone can step back (nice(2)).
+const NICEST: u8 = 19;
 /// Smaller files are put aside faster than anyone reads them.
 const LEAST_LOG: ByteSize = ByteSize::kib(64);
 
@@ -159,7 +161,10 @@ impl<W: FnMut(&str, String)> Of<'_, W> {
         if process.pids == Some(0) {
             self.wrong("pids", "at least 1");
         }
-        if process.files < FEWEST_FILES {
+        if process.nice > NICEST {
+            self.wrong("nice", format!("from 0 to {NICEST}"));
+        }
+        if process.files.is_some_and(|files| files < FEWEST_FILES) {
             self.wrong("files", format!("at least {FEWEST_FILES}"));
         }
         if process.log.size < LEAST_LOG {
@@ -356,6 +361,7 @@ mod tests {
         one(json!({ "memory": 512 }), "memory", "unit");
         one(json!({ "pids": 0 }), "pids", "1");
         one(json!({ "files": 3 }), "files", "16");
+        one(json!({ "nice": 20 }), "nice", "19");
         one(json!({ "log": { "size": 10 } }), "log.size", "unit");
         one(json!({ "log": { "files": 0 } }), "log.files", "current");
         one(json!({ "log": { "age": "0s" } }), "log.age", "time");

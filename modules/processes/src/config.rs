@@ -125,9 +125,13 @@ pub struct Process {
     /// Most processes and threads (a control group).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
-    /// Most open files.
-    #[serde(default = "files")]
-    pub files: u32,
+    /// How far it steps back when KUBE or others want the processor too, from 0, not at all, to 19 (nice(2)); with a control group,
+    /// all of it together.
+    #[serde(default = "nice")]
+    pub nice: u8,
+    /// Most open files; 65,536 as far as KUBE itself may have so many, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u32>,
     /// How its output is kept.
     #[serde(default)]
     pub log: Log,
@@ -145,8 +149,9 @@ fn start_timeout() -> Duration {
     Duration::from_secs(90)
 }
 
-fn files() -> u32 {
-    65_536
+/// What is served is served first: a program that calculates has what KUBE leaves.
+fn nice() -> u8 {
+    10
 }
 
 /// Whether a process runs again after it has ended.

@@ -21,7 +21,8 @@ use nix::{sys, unistd};
 use rustix::{
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::{
-        Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit, setsid, umask,
+        Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setpriority_process, setrlimit,
+        setsid, umask,
     },
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -131,6 +132,7 @@ fn start(entry: &Entry, sockets: &[OwnedFd], socket: &mut UnixStream) -> Result<
         fs::write(&procs, "0").map_err(cannot(format!("join {}", procs.display())))?;
     }
     setsid().map_err(cannot("make a session"))?;
+    step_back(entry.nice)?;
     fs::write("/proc/self/oom_score_adj", oom_score()).map_err(cannot("set oom_score_adj"))?;
     limits(entry)?;
     let ruleset = entry.apart.as_ref().and_then(|apart| apart.rules.as_ref()).map(confine::ruleset).transpose()?;
@@ -190,6 +192,19 @@ fn die_with(parent: u32) -> Result<()> {
     match getppid() {
         Some(pid) if pid.as_raw_nonzero().get().unsigned_abs() == parent => Ok(()),
         Some(_) | None => Err(cannot("start")("KUBE is gone")),
+    }
+}
+
+/// Where sessions share the processor, as all that has a session does on most desktops and small servers, only the session's own
+/// number counts (sched(7), "The autogroup feature").
+fn step_back(nice: u8) -> Result<()> {
+    setpriority_process(None, nice.into()).map_err(cannot("step back (nice)"))?;
+    match fs::write("/proc/self/autogroup", nice.to_string()) {
+        // The kernel has no such groups, or takes such a number not again at once.
+        Err(error) if !matches!(error.raw_os_error(), Some(2 | 5 | 11 | 13)) => {
+            Err(cannot("step back (autogroup)")(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -48,6 +48,8 @@ pub(crate) struct Entry {
     pub(crate) first: bool,
     /// The control group that it joins.
     pub(crate) group: Option<PathBuf>,
+    /// How far it steps back (nice(2)).
+    pub(crate) nice: u8,
     /// Most open files.
     pub(crate) files: u64,
     /// What tells it and all that it starts from others ([`crate::mark`]).

@@ -52,6 +52,9 @@ pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// How long a child may take to become its program.
 const START: Duration = Duration::from_secs(10);
 
+/// Most open files of a program that does not say how many it needs.
+const FILES: u32 = 65_536;
+
 /// Starts that wait for the thread.
 const QUEUE: usize = 64;
 
@@ -397,7 +400,8 @@ impl Shared {
             temporary,
             first,
             group: group.as_ref().map(|group| group.folder().to_owned()),
-            files: u64::from(process.files),
+            nice: process.nice,
+            files: u64::from(process.files.unwrap_or(FILES)),
             mark: self.means.mark.then(|| mark::of(self.kube, serial)),
             apart: terms.apart.then_some(Apart { rules }),
             identity: terms.identity.clone(),

@@ -194,7 +194,7 @@ fn warnings(means: &Means, process: &Process, apart: bool, same_user: bool) -> V
             all.push(format!("{option}: not available here: {why}"));
         }
     }
-    if u64::from(process.files) > means.files {
+    if process.files.is_some_and(|files| u64::from(files) > means.files) {
         all.push(format!("files: not available here: KUBE itself may have {} at most (LimitNOFILE=)", means.files));
     }
     let lists = [
