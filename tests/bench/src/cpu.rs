@@ -29,8 +29,13 @@ impl Cpu {
 
     /// Reads the figures of this process, without the servers that it started.
     pub(crate) fn own() -> Result<Self> {
+        Self::alone(std::process::id())
+    }
+
+    /// Reads the figures of a process, without its children.
+    pub(crate) fn alone(pid: u32) -> Result<Self> {
         let mut cpu = Self::default();
-        cpu.add(std::process::id())?;
+        cpu.add(pid)?;
         Ok(cpu)
     }
 
@@ -126,7 +131,12 @@ async fn rest(pid: u32) -> Result<Cpu> {
 
 /// Memory of a process and its children, in bytes; shared pages are shared out.
 pub(crate) fn memory(pid: u32) -> Result<u64> {
-    family(pid)?.into_iter().map(|pid| kibibytes(pid, "smaps_rollup", "Pss:")).sum()
+    family(pid)?.into_iter().map(alone).sum()
+}
+
+/// Memory of a process alone, in bytes; pages that it shares with others are shared out.
+pub(crate) fn alone(pid: u32) -> Result<u64> {
+    kibibytes(pid, "smaps_rollup", "Pss:")
 }
 
 /// Memory of a process alone, in bytes, shared pages counted whole.

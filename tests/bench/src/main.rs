@@ -2,10 +2,11 @@
 //!
 //! # What it does
 //! Four suites, each a list of servers and a list of workloads. *Files*: nginx and KUBE on the same files with the same
-//! certificate, loaded with `wrk` and `h2load`. *Proxy*: both in front of the same program, loaded likewise. *Sync*: the sync server of the automerge-repo project, samod and KUBE, over
-//! plain WebSocket, with clients that replay changes made beforehand. *DNS*: NSD, Knot and KUBE on the same zone, loaded with
-//! `dnsperf`. It reports the server's CPU time for one request,
-//! change, document or query, as the kernel's scheduler counts it, and memory.
+//! certificate, loaded with `wrk` and `h2load`. *Proxy*: both in front of the same program, loaded likewise. *Sync*: the sync
+//! server of the automerge-repo project, samod and KUBE, over plain WebSocket, with clients that replay changes made beforehand.
+//! *DNS*: NSD, Knot and KUBE on the same zone, loaded with `dnsperf`. It reports the server's CPU time for one request,
+//! change, document or query, as the kernel's scheduler counts it, and memory. And *processes*: programs that KUBE keeps, which
+//! have no peer here, but a bar for each figure.
 //!
 //! # What it promises
 //! No sample is made without a [`Checked`](checks::Checked). Files are fetched and compared before and after every
@@ -20,7 +21,7 @@
 //!   workloads/   one file each: one row of the report
 //!   checks/      what makes a `Checked`
 //!   peer/        the clients of a sync server: frames, documents written beforehand, those who replay them
-//!   report/      medians and ranges; how well two reports agree
+//!   report/      medians and ranges; figures with their bars; how well two reports agree
 //!   crowd, text, sockets  a server that is full, one with a long text, and one with many WebSockets, measured by themselves
 //!
 //!   for round, once the machine is quiet:
@@ -32,7 +33,7 @@
 //! See `--help`. `KUBE_BIN` at compile time: the binary, instead of `target/release/kube`.
 //!
 //! # What it deliberately does not do
-//! It judges no figure: machines differ. It measures what a server does for its answers, not how far it can be pushed.
+//! It judges no figure, and says the bars beside those that have one: machines differ. It measures what a server does for its answers, not how far it can be pushed.
 #![expect(clippy::print_stdout, reason = "the report")]
 
 mod checks;
@@ -54,9 +55,11 @@ use clap::{Parser, Subcommand};
 use crate::{
     checks::{files::Files, names::Zone},
     machine::Surroundings,
-    report::Figures,
+    report::{Bars, Figures},
     servers::{Named, automerge_repo, cheats, kube, names, nginx, samod},
-    workloads::{Workload, change::Change, cold::Cold, fan_out::FanOut, files::Requests, names::Queries, pairs::Pairs},
+    workloads::{
+        Workload, change::Change, cold::Cold, fan_out::FanOut, files::Requests, names::Queries, pairs::Pairs, processes,
+    },
 };
 
 /// Measures KUBE beside its peers.
@@ -155,17 +158,19 @@ fn bench(options: &Options) -> Result<()> {
     let queries = Queries::all(&zone)?.into_iter().map(|queries| Box::new(queries) as _).collect();
     let named = run(&[names::NSD_SERVER, names::KNOT_SERVER, names::KUBE_SERVER], queries, options, &mut around)?;
 
+    let bars = bars(&files, options, &mut around)?;
+
     let (served, proxied) = (served.section("Files", FILES), proxied.section("Proxy", PROXY));
-    let synced = synced.section("Sync", SYNC);
-    let named = named.section("DNS", DNS);
+    let (synced, named) = (synced.section("Sync", SYNC), named.section("DNS", DNS));
+    let bars = bars.section("Processes", PROCESSES);
     ensure!(
-        !served.is_empty() || !proxied.is_empty() || !synced.is_empty() || !named.is_empty(),
+        [&served, &proxied, &synced, &named, &bars].into_iter().any(|section| !section.is_empty()),
         "nothing has a name with {:?} and {:?}",
         options.only,
         options.server
     );
     let page = format!(
-        "# Benchmarks\n\n{}\n{facts}{}{served}{proxied}{synced}{named}",
+        "# Benchmarks\n\n{}\n{facts}{}{served}{proxied}{synced}{named}{bars}",
         HEAD.replace("ROUNDS", &options.rounds.to_string()),
         around.facts(),
     );
@@ -208,6 +213,26 @@ fn run<S: Named>(
         }
     }
     Ok(figures)
+}
+
+/// Measures what has no peer, and a bar instead.
+fn bars(files: &Files, options: &Options, around: &mut Surroundings) -> Result<Bars> {
+    let mut bars = Bars::default();
+    let chosen: Vec<_> = processes::ALL.iter().filter(|(name, _)| name.contains(&options.only)).collect();
+    if chosen.is_empty() || !kube::NAME.contains(&options.server) {
+        return Ok(bars);
+    }
+    for round in 1..=options.rounds {
+        println!("round {round} of {}", options.rounds);
+        around.before_a_round()?;
+        for (name, measure) in &chosen {
+            for measured in measure(files).with_context(|| format!("KUBE failed: {name}: no figure"))? {
+                println!("  {measured}");
+                bars.add(measured);
+            }
+        }
+    }
+    Ok(bars)
 }
 
 /// Proves that servers which cheat are caught, each by the check that is meant for it.
@@ -270,4 +295,18 @@ were asked and compared with what the zone says before and after every load, and
 KUBE signs the zone (ECDSA P-256, NSEC3 without salt and further rounds), the others have what it signed, and every query asks for
 signatures and proofs. On two cores KUBE has a thread on each, and so has the load: where a query takes as much as on one core, two
 answer twice as many.
+";
+
+const PROCESSES: &str = "\
+Programs that KUBE keeps, as it is set up without a word about them; there is no peer, but a bar. KUBE and the programs have the
+first core, the load the second. Memory and CPU time are KUBE's alone, without its programs, after 10 s of rest and over 30 s.
+
+Every program that crashes does so for the first time, so that the pause before its next start is the shortest (0.1 s and up to a
+fifth more); the time is from its last word to the first of the next instance. Lines have 100 bytes and numbers; after the end
+of KUBE those in its files were counted, whole and in order, together with those that it says it dropped.
+
+The seven bad programs: one that crashes, one that heeds no signal and fails its checks, one that forks (20 alive, 0.2 s each), one
+that takes 500 MB and ends, one that writes 100 MB/s of lines, one that closes its output, one that is never ready. The file is
+fetched by `wrk`. Without KUBE the same programs run from a shell on the same core, with the same pauses, the lines read by `cat`: what
+is slower then is slower because a core is shared.
 ";

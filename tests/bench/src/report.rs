@@ -1,11 +1,13 @@
 //! Medians and ranges, as tables of Markdown.
 mod agreement;
+mod bars;
 
 use std::fmt::{self, Write as _};
 
 use crate::workloads::{Row, Sample};
 
 pub(crate) use agreement::compare;
+pub(crate) use bars::Bars;
 
 /// The figures of one suite: CPU time, memory, and times on the clock.
 #[derive(Debug)]
@@ -140,6 +142,7 @@ impl fmt::Display for Spread {
 /// Three digits, which is more than any of this is good for.
 fn figure(value: f64) -> String {
     let decimals = match value {
+        0.0 => 0,
         100.0.. => 0,
         10.0.. => 1,
         1.0.. => 2,

@@ -88,7 +88,7 @@ pub(crate) struct FileServer {
     name: &'static str,
     process: Process,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Named for FileServer {
@@ -101,7 +101,7 @@ impl FileServer {
     /// Starts a program that will serve `files` on `port`, and waits until it does.
     fn start(name: &'static str, command: Command, port: u16, folder: TempDir, files: &Files) -> Result<Self> {
         let log = folder.path().join("log");
-        let mut server = Self { name, process: Process::start(command, &log)?, port, _folder: folder };
+        let mut server = Self { name, process: Process::start(command, &log)?, port, folder };
         let url = server.url(files.names()[0]);
         let mut start = Start { name, process: &mut server.process, log: &log, begun: Instant::now() };
         while !files.is_served(&url)? {
@@ -123,6 +123,16 @@ impl FileServer {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// What it has on disk.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Stops it, and leaves what it has on disk.
+    pub(crate) fn stop(self) -> TempDir {
+        self.folder
     }
 
     pub(crate) fn url(&self, file: &str) -> String {

@@ -5,6 +5,7 @@ pub(crate) mod fan_out;
 pub(crate) mod files;
 pub(crate) mod names;
 pub(crate) mod pairs;
+pub(crate) mod processes;
 
 use std::{future::Future, time::Duration};
 

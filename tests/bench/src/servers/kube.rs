@@ -1,7 +1,15 @@
 //! KUBE with its defaults: every option that is set here says where, and none says how.
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::{Behind, Core, FileServer, SyncServer, pinned};
 use crate::{checks::files::Files, machine, peer::free_port};
@@ -12,7 +20,7 @@ pub(crate) const PROGRAM: &str = match option_env!("KUBE_BIN") {
     None => concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/kube"),
 };
 
-const NAME: &str = "KUBE";
+pub(crate) const NAME: &str = "KUBE";
 
 /// Serves documents over plain HTTP, as it does on `localhost`.
 pub(crate) const SYNC: SyncServer = SyncServer {
@@ -45,14 +53,21 @@ pub(crate) fn both(folder: &Path, files: &Files) -> Result<(Command, Ports)> {
 
 /// Serves files as the app at its domain, with the certificate that the others have.
 pub(crate) fn files(files: &Files) -> Result<FileServer> {
+    keeping(files, "")
+}
+
+/// Serves files, and keeps the programs that these tables name.
+pub(crate) fn keeping(files: &Files, tables: &str) -> Result<FileServer> {
     let folder = machine::folder()?;
+    // Programs with users of their own have folders in it.
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
     let ports = Ports::free()?;
     let app = folder.path().join("data/apps/files");
     fs::create_dir_all(&app)?;
     for name in files.names() {
         fs::copy(files.folder().join(name), app.join(name))?;
     }
-    let command = command(folder.path(), &ports, &tls(files))?;
+    let command = command(folder.path(), &ports, &(tls(files) + tables))?;
     FileServer::start(NAME, command, ports.https, folder, files)
 }
 
@@ -68,6 +83,35 @@ pub(crate) fn leading_to(folder: &Path, files: &Files, behind: u16) -> Result<(C
     let ports = Ports::free()?;
     let tables = tls(files) + &PROCESS.replace("BEHIND", &behind.to_string());
     Ok((command(folder, &ports, &tables)?, ports.https))
+}
+
+/// What a command of KUBE's says about one that runs.
+pub(crate) fn said(server: &FileServer, words: &[&str]) -> Result<String> {
+    let mut command = Command::new(PROGRAM);
+    command.env_remove("RUNTIME_DIRECTORY").env("XDG_RUNTIME_DIR", server.folder());
+    let output = command.args(words).arg("--config").arg(server.folder().join("kube.toml")).output()?;
+    ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// How the programs are that a running one keeps.
+pub(crate) fn processes(server: &FileServer) -> Result<Vec<Value>> {
+    Ok(serde_json::from_str(&said(server, &["ps", "--json"])?)?)
+}
+
+/// Waits until so many programs are as they should be.
+pub(crate) fn until(server: &FileServer, count: usize, are: impl Fn(&Value) -> bool) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let begun = Instant::now();
+    loop {
+        let found = processes(server)?;
+        let other = found.iter().find(|process| !are(process));
+        if found.len() == count && other.is_none() {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < PATIENCE, "{} of {count} after {PATIENCE:?}: {other:?}", found.len());
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn tls(files: &Files) -> String {

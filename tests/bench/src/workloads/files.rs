@@ -1,5 +1,5 @@
 //! One file over HTTPS, again and again, by load generators that are their own programs.
-use std::{fmt, io::Write as _, process::Command, rc::Rc};
+use std::{fmt, io::Write as _, process::Command, rc::Rc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::NamedTempFile;
@@ -13,6 +13,7 @@ use crate::{
 
 /// How long one load lasts, in seconds.
 const SECONDS: &str = "3";
+const AT_ONCE: Pace = Pace { seconds: SECONDS, pause: Duration::ZERO };
 
 /// How files are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +70,26 @@ struct Tally {
     bytes: usize,
 }
 
+/// How `wrk` asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) seconds: &'static str,
+    /// How long each of the 16 connections waits before a request.
+    pub(super) pause: Duration,
+}
+
+/// Asks for a file at some pace, and says how long 99 of 100 answers took at most, all of which came whole.
+pub(super) fn p99(files: &Files, server: &FileServer, file: &str, pace: Pace) -> Result<Duration> {
+    let url = server.url(file);
+    files.check(&url, file).context("before the load")?;
+    let (tally, p99) = wrk(&url, pace)?;
+    files.check(&url, file).context("after the load")?;
+    let requests = tally.requests;
+    ensure!(tally.failed == 0, "{} of {requests} requests failed", tally.failed);
+    ensure!(requests > 100 && tally.bytes >= requests * files.content(file)?.len(), "not all answers are whole");
+    Ok(p99)
+}
+
 impl Workload<FileServer> for Requests {
     fn row(&self) -> Row {
         Row::new(format!("{}{}, {}", self.by, self.file, self.protocol), "request")
@@ -79,7 +100,7 @@ impl Workload<FileServer> for Requests {
         self.files.check(&url, self.file).context("before the load")?;
         let before = Cpu::of(server.pid())?;
         let tally = match self.protocol {
-            Protocol::Http1 => wrk(&url)?,
+            Protocol::Http1 => wrk(&url, AT_ONCE)?.0,
             Protocol::Http2 => h2load(&url)?,
         };
         let cpu = Cpu::of(server.pid())?.since(&before)?;
@@ -99,22 +120,25 @@ impl Workload<FileServer> for Requests {
 
 /// `wrk` prints rounded figures; its script has the exact ones.
 const SCRIPT: &str = r#"
-done = function(summary)
+done = function(summary, latency)
   local e = summary.errors
   local failed = e.connect + e.read + e.write + e.status + e.timeout
-  print(string.format("tally %d %d %d", summary.requests, failed, summary.bytes))
+  print(string.format("tally %d %d %d %d", summary.requests, failed, summary.bytes, latency:percentile(99)))
 end
 "#;
 
-fn wrk(url: &str) -> Result<Tally> {
+fn wrk(url: &str, pace: Pace) -> Result<(Tally, Duration)> {
     let mut script = NamedTempFile::new()?;
     script.write_all(SCRIPT.as_bytes())?;
+    if !pace.pause.is_zero() {
+        writeln!(script, "delay = function() return {} end", pace.pause.as_millis())?;
+    }
     let mut command = pinned(Core::Load, "wrk");
-    command.args(["-t", "1", "-c", "16", "-d", SECONDS, "-s"]).arg(script.path()).arg(url);
+    command.args(["-t", "1", "-c", "16", "-d", pace.seconds, "-s"]).arg(script.path()).arg(url);
     let said = run(command)?;
     let line = said.lines().find_map(|line| line.strip_prefix("tally ")).with_context(|| said.clone())?;
-    let [requests, failed, bytes] = numbers(line).try_into().map_err(|_| anyhow::anyhow!("wrk said {line}"))?;
-    Ok(Tally { requests, failed, bytes })
+    let [requests, failed, bytes, p99] = numbers(line).try_into().map_err(|_| anyhow::anyhow!("wrk said {line}"))?;
+    Ok((Tally { requests, failed, bytes }, Duration::from_micros(p99 as u64)))
 }
 
 fn h2load(url: &str) -> Result<Tally> {
