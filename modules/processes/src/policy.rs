@@ -197,7 +197,7 @@ impl Policy {
             Input::Exited(number, exit) => {
                 if let Some(instance) = self.instance(number) {
                     commands.push(Command::Say(format!("ended: {exit}")));
-                    instance.exited(exit, &mut commands);
+                    instance.exited(exit, now, &mut commands);
                 }
             }
             Input::Gone(number) => self.gone(number, now, luck, &mut commands),
@@ -544,7 +544,8 @@ impl Policy {
         self.starts.truncate(attempts);
         let delay = self.delay.mul_f64(1.0 + JITTER * luck.clamp(0.0, 1.0)).min(LONGEST_DELAY);
         self.delay = (self.delay * 2).min(LONGEST_DELAY);
-        Idle::BackOff(now + delay, main.why())
+        // What is left of it was killed meanwhile.
+        Idle::BackOff(main.ended().unwrap_or(now) + delay, main.why())
     }
 
     fn forgive(&mut self) {

@@ -21,7 +21,8 @@ pub(super) struct Instance {
     pub(super) unhealthy: Option<String>,
     /// Whether somebody wants it gone, and nothing in its place.
     pub(super) is_unwanted: bool,
-    exit: Option<Exit>,
+    /// How it ended, and when.
+    exit: Option<(Exit, Instant)>,
     /// Why it is ended from here, when it did wrong.
     reason: Option<String>,
     /// When it was ready first.
@@ -71,7 +72,12 @@ impl Instance {
 
     /// Whether it ended by itself, as it should.
     pub(super) fn is_success(&self) -> bool {
-        self.reason.is_none() && self.exit.is_some_and(Exit::is_success)
+        self.reason.is_none() && self.exit.is_some_and(|(exit, _)| exit.is_success())
+    }
+
+    /// When its program ended, if it has.
+    pub(super) fn ended(&self) -> Option<Instant> {
+        self.exit.map(|(_, ended)| ended)
     }
 
     /// Whether it was ready for this long.
@@ -83,7 +89,7 @@ impl Instance {
     pub(super) fn why(&self) -> String {
         match (&self.reason, self.exit) {
             (Some(reason), _) => reason.clone(),
-            (None, Some(exit)) => exit.to_string(),
+            (None, Some((exit, _))) => exit.to_string(),
             (None, None) => "it was killed".to_owned(),
         }
     }
@@ -117,8 +123,8 @@ impl Instance {
     }
 
     /// Its program has ended: what it left behind goes too.
-    pub(super) fn exited(&mut self, exit: Exit, commands: &mut Vec<Command>) {
-        self.exit.get_or_insert(exit);
+    pub(super) fn exited(&mut self, exit: Exit, now: Instant, commands: &mut Vec<Command>) {
+        self.exit.get_or_insert((exit, now));
         if self.phase != Phase::Killing {
             self.kill(commands);
         }
