@@ -6,7 +6,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 
 /// How long somebody who gave an order waits until it is done.
 const PATIENCE: Duration = Duration::from_secs(50);
+
+/// How long what was started has to run before that is called done.
+const SECOND_LOOK: Duration = Duration::from_millis(250);
 
 /// The way to ask about processes, and to start and stop them. Cheap to clone.
 #[derive(Clone)]
@@ -143,7 +146,12 @@ impl Handle {
             let state = self.0.board.get(&name).map_or("stopping", |shown| shown.state.word());
             return Err(OrderError::Unfinished { name, state });
         };
-        let shown = settled?;
+        let mut shown = settled?;
+        if order != Order::Stop && shown.state == State::Running {
+            // One that says nothing of itself runs from its first moment on; many fail in the next.
+            sleep(SECOND_LOOK).await;
+            shown = self.0.board.get(&name).ok_or(OrderError::Stopping)?;
+        }
         let why = shown.refused.as_deref().filter(|_| order == Order::Restart).or(shown.state.why());
         match why {
             Some(why) if order != Order::Stop => Err(OrderError::Failed { name, why: why.to_owned() }),

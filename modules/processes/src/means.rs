@@ -314,7 +314,8 @@ mod tests {
         let mut means = means();
         means.landlock = 2;
         means.files = 1024;
-        let asked = process(r#","memory":"64MiB","cpus":0.5,"pids":9,"read":[],"connect":[443],"bind":[]"#);
+        let asked =
+            process(r#","memory":"64MiB","cpus":0.5,"pids":9,"files":65536,"read":[],"connect":[443],"bind":[]"#);
         let warnings = terms(&means, &asked, OWN, None).unwrap().warnings;
         let says = |what: &str| warnings.iter().filter(|line| line.starts_with(what)).count();
         for what in ["memory: not", "cpus: not", "pids: not", "files: not", "connect: not", "bind: not"] {
