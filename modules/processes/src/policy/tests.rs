@@ -83,6 +83,19 @@ fn a_crash_loop_slows_down_and_ends() {
 }
 
 #[test]
+fn a_pause_begins_when_the_program_ends_and_not_when_all_of_it_is_gone() {
+    let mut bench = Bench::running("");
+    bench.tell(Input::Exited(1, Exit::Code(7)));
+    bench.after(Duration::from_millis(30));
+    assert_eq!(bench.tell(Input::Gone(1)), []);
+    assert_eq!(bench.wait(), (Duration::from_millis(80), vec![Command::Launch(2)]));
+    bench.tell(Input::Launched(2));
+    bench.tell(Input::Exited(2, Exit::Code(7)));
+    bench.after(Duration::from_secs(1));
+    assert_eq!(bench.tell(Input::Gone(2)), [Command::Launch(3)], "it has waited long enough");
+}
+
+#[test]
 fn who_was_ready_for_a_minute_has_a_clean_slate() {
     let mut bench = Bench::running("attempts = 2");
     for number in 1..20 {
