@@ -54,7 +54,7 @@ const BAD: [Bad; 7] = [
         source: "memory = b'x' * (500 << 20)",
         options: "",
         by_hand: AGAIN,
-        restarts: 2,
+        restarts: 1,
     },
     Bad {
         name: "floods",
