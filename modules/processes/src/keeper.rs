@@ -108,7 +108,7 @@ impl Keeper {
     ) -> (Self, mpsc::Sender<Message>) {
         let (to_self, inbox) = mpsc::channel(INBOX);
         let policy = Policy::new(Rules::of(&process));
-        let keeper = Self {
+        let mut keeper = Self {
             sink: room.logs.sink(name.as_str(), process.log),
             others: room.board.follow(),
             state: (policy.state(), SystemTime::now()),
@@ -129,6 +129,8 @@ impl Keeper {
             was_started: false,
             was_completed: false,
         };
+        // Whoever asks from now on is told of it.
+        keeper.show();
         (keeper, to_self)
     }
 
