@@ -307,6 +307,6 @@ of KUBE those in its files were counted, whole and in order, together with those
 
 The seven bad programs: one that crashes, one that heeds no signal and fails its checks, one that forks (20 alive, 0.2 s each), one
 that takes 500 MB and ends, one that writes 100 MB/s of lines, one that closes its output, one that is never ready. The file is
-fetched by `wrk`. Without KUBE the same programs run from a shell on the same core, with the same pauses, the lines read by `cat`: what
-is slower then is slower because a core is shared.
+fetched by `wrk`. There KUBE and the programs have both cores, of which the load has one too. Without KUBE the same programs run from a
+shell, with the same pauses, the lines read by `cat`: what is slower then is slower because a machine is shared.
 ";

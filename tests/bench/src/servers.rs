@@ -226,6 +226,8 @@ impl Syncing {
 pub(crate) enum Core {
     Server,
     Load,
+    /// Either, as the kernel likes: where it matters how programs share the machine.
+    Both,
 }
 
 impl Core {
@@ -233,6 +235,7 @@ impl Core {
         match self {
             Self::Server => "0",
             Self::Load => "1",
+            Self::Both => "0,1",
         }
     }
 }

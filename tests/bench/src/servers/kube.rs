@@ -28,7 +28,7 @@ pub(crate) const SYNC: SyncServer = SyncServer {
     keeps: true,
     crowds: true,
     slowness: 1,
-    command: |folder, port| command(folder, &Ports { http: port, ..Ports::free()? }, ""),
+    command: |folder, port| command(folder, &Ports { http: port, ..Ports::free()? }, "", Core::Server),
 };
 
 /// Where it listens.
@@ -48,16 +48,16 @@ impl Ports {
 /// Serves documents over HTTP and HTTPS.
 pub(crate) fn both(folder: &Path, files: &Files) -> Result<(Command, Ports)> {
     let ports = Ports::free()?;
-    Ok((command(folder, &ports, &tls(files))?, ports))
+    Ok((command(folder, &ports, &tls(files), Core::Server)?, ports))
 }
 
 /// Serves files as the app at its domain, with the certificate that the others have.
 pub(crate) fn files(files: &Files) -> Result<FileServer> {
-    keeping(files, "")
+    keeping(files, "", Core::Server)
 }
 
 /// Serves files, and keeps the programs that these tables name.
-pub(crate) fn keeping(files: &Files, tables: &str) -> Result<FileServer> {
+pub(crate) fn keeping(files: &Files, tables: &str, core: Core) -> Result<FileServer> {
     let folder = machine::folder()?;
     // Programs with users of their own have folders in it.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
@@ -67,7 +67,7 @@ pub(crate) fn keeping(files: &Files, tables: &str) -> Result<FileServer> {
     for name in files.names() {
         fs::copy(files.folder().join(name), app.join(name))?;
     }
-    let command = command(folder.path(), &ports, &(tls(files) + tables))?;
+    let command = command(folder.path(), &ports, &(tls(files) + tables), core)?;
     FileServer::start(NAME, command, ports.https, folder, files)
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn proxy(files: &Files, behind: &Behind) -> Result<FileServer> {
 pub(crate) fn leading_to(folder: &Path, files: &Files, behind: u16) -> Result<(Command, u16)> {
     let ports = Ports::free()?;
     let tables = tls(files) + &PROCESS.replace("BEHIND", &behind.to_string());
-    Ok((command(folder, &ports, &tables)?, ports.https))
+    Ok((command(folder, &ports, &tables, Core::Server)?, ports.https))
 }
 
 /// What a command of KUBE's says about one that runs.
@@ -119,7 +119,7 @@ fn tls(files: &Files) -> String {
         .replace("KEY", &files.key().display().to_string())
 }
 
-fn command(folder: &Path, ports: &Ports, tables: &str) -> Result<Command> {
+fn command(folder: &Path, ports: &Ports, tables: &str, core: Core) -> Result<Command> {
     ensure!(Path::new(PROGRAM).exists(), "{PROGRAM} is not built");
     let config = CONFIG
         .replace("HTTPS", &ports.https.to_string())
@@ -127,7 +127,7 @@ fn command(folder: &Path, ports: &Ports, tables: &str) -> Result<Command> {
         .replace("METRICS", &ports.metrics.to_string());
     let file = folder.join("kube.toml");
     fs::write(&file, config + tables)?;
-    let mut command = pinned(Core::Server, PROGRAM);
+    let mut command = pinned(core, PROGRAM);
     command.env_remove("RUNTIME_DIRECTORY").env("XDG_RUNTIME_DIR", folder).args(["run", "--config"]).arg(file);
     Ok(command)
 }

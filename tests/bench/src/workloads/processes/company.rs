@@ -126,7 +126,7 @@ impl ByHand {
                 _ => "",
             };
             // In a session of its own, as KUBE's are: some kernels share a core out by sessions (sched(7), autogroup).
-            let mut shell = pinned(Core::Server, "setsid");
+            let mut shell = pinned(Core::Both, "setsid");
             shell.args([SHELL, "-c", &bad.by_hand.replace("AGAIN", limit), SHELL, bad.program, "-c", &bad.source()]);
             shell.current_dir(all._folder.path());
             shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -150,15 +150,15 @@ pub(super) fn measure(files: &Files) -> Result<Vec<Measured>> {
     let paces = [("16 connections, all they can", 0), ("16 connections, each 10 ms after an answer", 10)];
     for (how, pause) in paces {
         let pace = Pace { seconds: "5", pause: Duration::from_millis(pause) };
-        let alone = p99(files, &kube::files(files)?, pace)?;
+        let alone = p99(files, &kube::keeping(files, "", Core::Both)?, pace)?;
         let among = {
-            let server = kube::keeping(files, &BAD.iter().map(Bad::table).collect::<String>())?;
+            let server = kube::keeping(files, &BAD.iter().map(Bad::table).collect::<String>(), Core::Both)?;
             let among = p99(files, &server, pace)?;
             check(&server)?;
             among
         };
         let by_hand = {
-            let server = kube::files(files)?;
+            let server = kube::keeping(files, "", Core::Both)?;
             let _bad = ByHand::start()?;
             p99(files, &server, pace)?
         };

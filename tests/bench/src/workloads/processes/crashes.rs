@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Measured;
 use crate::{
     checks::files::Files,
-    servers::{FileServer, kube},
+    servers::{Core, FileServer, kube},
 };
 
 const CRASHES: usize = 30;
@@ -22,7 +22,7 @@ pub(super) fn measure(files: &Files) -> Result<Vec<Measured>> {
         format!("[processes.crash-{number}]\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n")
     };
     let tables: String = (0..CRASHES).map(table).collect();
-    let server = kube::keeping(files, &tables)?;
+    let server = kube::keeping(files, &tables, Core::Server)?;
     kube::until(&server, CRASHES, |process| process["state"] == "running" && process["restarts"] == 1)?;
     let times = (0..CRASHES).map(|number| time(&server, number)).collect::<Result<Vec<_>>>();
     let mut times: Vec<_> = times?.into_iter().map(|time| time.as_secs_f64() * 1e3).collect();

@@ -14,7 +14,7 @@ use super::Measured;
 use crate::{
     checks::files::Files,
     cpu::Cpu,
-    servers::{FileServer, kube},
+    servers::{Core, FileServer, kube},
 };
 
 /// How many lines have numbers of their own; then they begin again.
@@ -70,7 +70,7 @@ fn written(files: &Files, rate: &str) -> Result<Tally> {
     let table = format!(
         "[processes.writer]\ncommand = [\"/usr/bin/python3\", \"-c\", '''{program}''']\nevery = \"1h\"\nlog = {{ files = 1000 }}\n"
     );
-    let server = kube::keeping(files, &table)?;
+    let server = kube::keeping(files, &table, Core::Server)?;
     kube::until(&server, 1, |process| process["state"] == "scheduled")?;
     let (before, begun) = (Cpu::alone(server.pid())?, Instant::now());
     kube::said(&server, &["start", "writer", "--json"])?;

@@ -10,7 +10,7 @@ use super::Measured;
 use crate::{
     checks::files::Files,
     cpu::{self, Cpu},
-    servers::{FileServer, kube},
+    servers::{Core, FileServer, kube},
 };
 
 const MANY: usize = 1000;
@@ -26,7 +26,7 @@ pub(super) fn measure(files: &Files) -> Result<Vec<Measured>> {
     let table = |number| format!("[processes.sleeper-{number}]\ncommand = [\"/bin/sleep\", \"100000\"]\n");
     let tables: String = (0..MANY).map(table).collect();
     let begun = Instant::now();
-    let server = kube::keeping(files, &tables)?;
+    let server = kube::keeping(files, &tables, Core::Server)?;
     kube::until(&server, MANY, |process| process["state"] == "running")?;
     let started = begun.elapsed();
     let (memory, busy) = rest(&server)?;
