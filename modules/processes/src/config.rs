@@ -220,7 +220,7 @@ pub struct Health {
     /// How long a check may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How long checks may fail after the start.
+    /// How long after the start checks may fail; before the first that passes, `start_timeout` counts.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
     /// Failures in a row, after the grace, that have it restarted.

@@ -433,12 +433,9 @@ impl Policy {
             (instance.failures, instance.unhealthy) = (0, None);
             return self.ready(number, now, commands);
         };
-        if instance.is_ending() {
-            return;
-        }
-        if let Phase::Ready(_) = instance.phase {
-            instance.unhealthy = Some(why.clone());
-        }
+        // Before the first that passes it is not ready, and `start_timeout` is its limit.
+        let Phase::Ready(_) = instance.phase else { return };
+        instance.unhealthy = Some(why.clone());
         if now.saturating_duration_since(instance.begun) < rules.health_grace {
             return;
         }

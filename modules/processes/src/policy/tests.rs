@@ -260,19 +260,6 @@ fn it_is_restarted_when_its_checks_fail_in_a_row() {
 }
 
 #[test]
-fn one_that_is_never_well_is_restarted_after_its_grace_too() {
-    let mut bench = Bench::running("health = { tcp = 1, grace = \"10s\", threshold = 2 }");
-    let bad = || Err("connection refused".to_owned());
-    assert_eq!(bench.tell(Input::Checked(1, bad())), []);
-    bench.now += 10 * SECOND;
-    assert_eq!(bench.tell(Input::Checked(1, bad())), []);
-    assert_eq!(bench.policy.state(), State::Starting);
-    assert_eq!(bench.tell(Input::Checked(1, bad())), [Command::Signal(1)]);
-    bench.ends(1, Exit::Signal(15));
-    assert_eq!(bench.policy.last_failure(), Some("unhealthy: connection refused"));
-}
-
-#[test]
 fn a_watchdog_that_hears_nothing_ends_it() {
     let mut bench = Bench::running("ready = \"notify\"\nwatchdog = \"4s\"");
     bench.tell(Input::Ready(1));
