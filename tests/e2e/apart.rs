@@ -135,20 +135,41 @@ fn a_program_with_a_user_of_its_own_breaks_out_of_nothing() {
 #[test]
 fn a_program_with_the_user_of_kube_breaks_out_of_nothing() {
     let home = home();
+    let kube = as_another_user(&home);
+    let apart = kube.until("other", "running")["apart"].as_str().unwrap().to_owned();
+    assert!(apart.to_lowercase().contains("landlock"), "{apart}");
+    assert_eq!(burgle(&home, &kube), Vec::<String>::new());
+    kube.stop();
+    eventually("the end of all", || running(&home).is_empty().then_some(()));
+}
+
+#[test]
+fn nobody_speaks_for_another_program() {
+    let home = Home::new();
+    let mimic = "import os, socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\npath = os.environ['HOME'].rsplit('/', 1)[0] + '/quiet.1'\nwhile True:\n  time.sleep(0.1)\n  try:\n    s.sendto(b'READY=1', path)\n    print('said', flush=True)\n  except OSError: pass";
+    let quiet = script("quiet", "exec sleep 1000", "ready = \"notify\"");
+    configure(&home, &(quiet + &python("mimic", mimic, "")));
+    let kube = as_another_user(&home);
+    // As one user both may write there; what is said counts only from the program itself.
+    kube.until_it_wrote("mimic", "said");
+    eventually("it is seen", || {
+        home.run(&["logs", "quiet", "--json"]).ok().contains("which is none of it").then_some(())
+    });
+    assert_eq!(kube.process("quiet")["state"], "starting");
+    kube.stop();
+}
+
+/// A KUBE that may not switch users.
+fn as_another_user(home: &Home) -> Kube<'_> {
     let kube = if rustix::process::geteuid().is_root() {
-        // As a user who may not switch.
-        give_away(&home);
+        give_away(home);
         home.spawn_by(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", BINARY], &[])
     } else {
         home.spawn()
     };
     // It cannot reach the socket at which systemd is played.
     kube.journal.wait(From::Stdout, "Ctrl-C");
-    let apart = kube.until("other", "running")["apart"].as_str().unwrap().to_owned();
-    assert!(apart.to_lowercase().contains("landlock"), "{apart}");
-    assert_eq!(burgle(&home, &kube), Vec::<String>::new());
-    kube.stop();
-    eventually("the end of all", || running(&home).is_empty().then_some(()));
+    kube
 }
 
 /// Makes everything in the home nobody's.

@@ -100,6 +100,23 @@ impl Board {
         self.lock().iter().map(|(name, (shown, _))| (name.clone(), shown.clone())).collect()
     }
 
+    /// Those that have failed, and why.
+    pub(crate) fn failed(&self) -> Vec<String> {
+        let why = |(name, (shown, _)): (&Name, &(Shown, _))| match &shown.state {
+            State::Failed(why) => Some(format!("{name}: {why}")),
+            State::Waiting
+            | State::Starting
+            | State::Running
+            | State::Unhealthy(_)
+            | State::BackOff(..)
+            | State::Stopping
+            | State::Stopped
+            | State::Completed
+            | State::Scheduled => None,
+        };
+        self.lock().iter().filter_map(why).collect()
+    }
+
     /// What belongs to the instance of a process, if something does.
     pub(crate) fn group(&self, name: &Name) -> Option<Arc<Group>> {
         self.lock().get(name)?.1.upgrade()

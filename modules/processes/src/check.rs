@@ -17,6 +17,8 @@ const RESERVED: [&str; 6] =
 /// With less, no program starts: it is a number without its unit.
 const LEAST_MEMORY: ByteSize = ByteSize::mib(1);
 
+/// Ten years: whoever writes more means something else.
+const LONGEST_TIME: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// As far as anyone can step back (nice(2)).
 const NICEST: u8 = 19;
 /// Smaller files are put aside faster than anyone reads them.
@@ -49,6 +51,7 @@ impl<W: FnMut(&str, String)> Of<'_, W> {
         self.kind();
         self.environment();
         self.health();
+        self.times();
         self.numbers();
     }
 
@@ -144,6 +147,28 @@ impl<W: FnMut(&str, String)> Of<'_, W> {
         }
         if health.threshold == 0 {
             self.wrong("health.threshold", "at least 1");
+        }
+    }
+
+    /// No clock can be asked for a time that it never shows.
+    fn times(&mut self) {
+        let process = self.process;
+        let health = process.health.as_ref();
+        let times = [
+            ("window", Some(process.window)),
+            ("start_timeout", Some(process.start_timeout)),
+            ("watchdog", Some(process.watchdog)),
+            ("stop.grace", Some(process.stop.grace)),
+            ("every", process.every),
+            ("log.age", Some(process.log.age)),
+            ("health.interval", health.map(|health| health.interval)),
+            ("health.timeout", health.map(|health| health.timeout)),
+            ("health.grace", health.map(|health| health.grace)),
+        ];
+        for (option, time) in times {
+            if time.is_some_and(|time| time > LONGEST_TIME) {
+                self.wrong(option, "at most 3650 days");
+            }
         }
     }
 
@@ -362,6 +387,8 @@ mod tests {
         one(json!({ "pids": 0 }), "pids", "1");
         one(json!({ "files": 3 }), "files", "16");
         one(json!({ "nice": 20 }), "nice", "19");
+        one(json!({ "stop": { "grace": "100000years" } }), "stop.grace", "3650 days");
+        one(json!({ "start_timeout": "584542046090 years" }), "start_timeout", "3650 days");
         one(json!({ "log": { "size": 10 } }), "log.size", "unit");
         one(json!({ "log": { "files": 0 } }), "log.files", "current");
         one(json!({ "log": { "age": "0s" } }), "log.age", "time");

@@ -92,7 +92,7 @@ pub(crate) async fn run(seat: Seat) {
             }
             () = seat.kill.cancelled() => false,
             never = seat.watch() => match never {},
-            never = seat.hear(notify) => match never {},
+            never = seat.hear(notify, child.pid()) => match never {},
         };
         seat.kill.cancelled().await;
         seat.kill_all(&child).await;
@@ -144,21 +144,32 @@ impl Seat {
         Ok(Some(socket))
     }
 
-    /// Passes on what it says of itself.
-    async fn hear(&self, socket: Option<Socket>) -> Infallible {
+    /// Passes on what it says of itself: the program, or what that has started. Where several run as one user, any of them may write to
+    /// its socket.
+    async fn hear(&self, socket: Option<Socket>, leader: u32) -> Infallible {
         let Some(mut socket) = socket else { return std::future::pending().await };
         loop {
-            match socket.hear().await.map(|heard| heard.said) {
-                Ok(Ok(said)) => {
-                    for said in said {
-                        self.tell(Event::Said(said)).await;
-                    }
-                }
-                Ok(Err(error)) => self.sink.say(&format!("what it says of itself is not understood: {error}")),
+            let heard = match socket.hear().await {
+                Ok(heard) => heard,
                 Err(error) => {
                     self.sink.say(&format!("what it says of itself is not heard: {error}"));
                     return std::future::pending().await;
                 }
+            };
+            let pid = heard.pid.as_raw_nonzero().get().unsigned_abs();
+            let is_own =
+                |pid| self.room.launcher.owner(pid).is_some_and(|owner| owner.name.as_ref() == Some(&self.name));
+            match heard.said {
+                _ if pid != leader && !is_own(pid) => {
+                    self.sink
+                        .say(&format!("process {pid}, which is none of it, said something in its name: not heeded"));
+                }
+                Ok(said) => {
+                    for said in said {
+                        self.tell(Event::Said(said)).await;
+                    }
+                }
+                Err(error) => self.sink.say(&format!("what it says of itself is not understood: {error}")),
             }
         }
     }

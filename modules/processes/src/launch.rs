@@ -210,15 +210,6 @@ impl Launcher {
         *lock(&self.0.places) = Arc::new(Places::of(config));
     }
 
-    /// What a person asked for and does not get on this machine, if the process may start at all. It may look users up.
-    ///
-    /// # Errors
-    ///
-    /// The process may not start.
-    pub fn check(&self, name: &Name, process: &Process) -> Result<Vec<String>, LaunchError> {
-        Ok(self.0.terms(name, process)?.warnings)
-    }
-
     /// Whom a process runs as, if not as KUBE's own user: user and group id. It may look users up.
     ///
     /// # Errors

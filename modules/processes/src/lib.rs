@@ -156,17 +156,25 @@ impl Processes {
         let mut config = self.room.config.subscribe();
         let mut board = self.room.board.follow();
         let (ended, mut ends) = mpsc::channel(64);
+        let now = Arc::clone(&config.borrow_and_update());
+        if !now.processes.is_empty() {
+            tracing::info!(means = self.room.launcher.means().join("; "), "processes are kept apart");
+        }
+        self.reconcile(&now, cx, &ended);
         loop {
-            let now = Arc::clone(&config.borrow_and_update());
-            self.reconcile(&now, cx, &ended);
             self.say_health(cx);
-            // Until there is something new for one of the two.
             tokio::select! {
-                Ok(()) = config.changed() => {}
                 Ok(()) = board.changed() => {}
+                Ok(()) = config.changed() => {
+                    let now = Arc::clone(&config.borrow_and_update());
+                    self.reconcile(&now, cx, &ended);
+                }
                 Some(name) = ends.recv() => {
                     self.room.keepers().remove(&name);
                     self.room.metrics.forget(&name);
+                    // One of its name may be wanted again by now.
+                    let now = Arc::clone(&config.borrow());
+                    self.reconcile(&now, cx, &ended);
                 }
                 () = cx.stopped() => break,
             }
@@ -215,10 +223,7 @@ impl Processes {
 
     /// Says how the processes are as a whole.
     fn say_health(&self, cx: &Context) {
-        let failed =
-            self.room.board.all().into_iter().filter(|(_, shown)| matches!(shown.state, policy::State::Failed(_)));
-        let failed: Vec<_> =
-            failed.map(|(name, shown)| format!("{name}: {}", shown.state.why().unwrap_or_default())).collect();
+        let failed = self.room.board.failed();
         match &failed[..] {
             [] => cx.ready(),
             [first, rest @ ..] if rest.len() > 2 => {
