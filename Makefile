@@ -27,7 +27,7 @@ test-programs: apps
 	KUBE_BIN=$(CURDIR)/$(KUBE) cargo test --workspace --locked --no-run
 
 bench: release $(PEERS) ## measures CPU beside nginx, the sync server of automerge-repo, samod, NSD and Knot, answers checked; about 20 minutes; ARGS="--help"
-	@scripts/install-test-tools curl openssl nginx wrk h2load nsd knotd dnsperf
+	@scripts/install-test-tools curl openssl nginx wrk h2load nsd knotd dnsperf /usr/bin/python3
 	cargo run --profile bench --locked --package kube-bench -- --page $(PAGE) $(ARGS)
 
 lint: apps ## checks formatting, clippy, documentation and dependencies, all without a warning

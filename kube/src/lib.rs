@@ -12,7 +12,7 @@
 //!   main --> cli --> config --> wire --> run --> signals, admin requests, systemd
 //!                               |  ^
 //!                               v  | ports and adapters
-//!                   apps tls tokens echo hosting admin metrics
+//!                   apps tls dns tokens echo hosting processes admin metrics
 //! ```
 //!
 //! # What a person can set
