@@ -10,8 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::unistd::getpgrp;
 use procfs::process::Process;
-use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use tokio::{sync::Mutex, task::spawn_blocking, time::sleep};
 
 use crate::{
@@ -296,10 +297,10 @@ fn unknown(error: impl ToString) -> Left {
 /// Sends a signal to each, and to their process groups: a group is walked by the kernel at once, so that nothing of it forks
 /// away meanwhile. A session that KUBE makes has groups of its own.
 fn signal_each(found: &[Seen], what: Signal) {
-    let own = getpgrp();
-    let groups: BTreeSet<_> = found.iter().map(|it| it.group).collect();
-    for group in groups.into_iter().filter_map(|group| Pid::from_raw(group.cast_signed())).filter(|group| *group != own)
-    {
+    // It may be 0 ([`scan::own_session`]).
+    let own = getpgrp().as_raw().unsigned_abs();
+    let groups: BTreeSet<_> = found.iter().map(|it| it.group).filter(|group| *group != own).collect();
+    for group in groups.into_iter().filter_map(|group| Pid::from_raw(group.cast_signed())) {
         // It is gone.
         kill_process_group(group, what).ok();
     }

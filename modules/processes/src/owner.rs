@@ -55,7 +55,7 @@ impl Launcher {
                 }
             };
             let living = self.0.living().clone();
-            let session = rustix::process::getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+            let session = scan::own_session();
             let known = Known { kube: std::process::id(), number: self.0.kube, session, living: &living };
             let found = known.owner(&chain).or_else(|| self.in_group(&chain, &living));
             // Still the same process as at the beginning.

@@ -13,7 +13,6 @@ use nix::{
     sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::Pid,
 };
-use rustix::process::getsid;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -62,8 +61,7 @@ impl Children {
     /// Children that KUBE may have by other means are in its own session; ours leave it, and what they leave behind too.
     fn is_orphan(&self, pid: u32) -> bool {
         let (waited, abandoned) = self.with(|sets| (sets.waited.contains(&pid), sets.abandoned.contains(&pid)));
-        let own = getsid(None).map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
-        abandoned || !waited && scan::session(pid).is_some_and(|session| session != own)
+        abandoned || !waited && scan::session(pid).is_some_and(|session| session != scan::own_session())
     }
 }
 

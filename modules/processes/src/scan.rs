@@ -1,6 +1,7 @@
 //! What runs on this machine.
 use std::io::Read;
 
+use nix::unistd::getsid;
 use procfs::{
     ProcError,
     process::{Process, all_processes},
@@ -49,6 +50,13 @@ pub(crate) fn session(pid: u32) -> Option<u32> {
     process.stat().ok().map(|stat| stat.session.unsigned_abs())
 }
 
+/// The session of this process; 0 if that began outside of its pid namespace, as in a container (pid_namespaces(7)), or if
+/// the first process of the machine never began one.
+pub(crate) fn own_session() -> u32 {
+    // rustix takes no 0 here.
+    getsid(None).map_or(0, |session| session.as_raw().unsigned_abs())
+}
+
 fn look(process: &Process) -> Result<Option<Seen>, ProcError> {
     let stat = process.stat()?;
     // A process whose first thread has ended looks dead, and is not while it has others.
@@ -94,9 +102,7 @@ mod tests {
         assert_eq!(own.start, start(own.pid).unwrap());
         assert!(all().unwrap().contains(&own));
         assert!(of_user(own.uid).unwrap().iter().all(|pid| *pid != own.pid));
-        let session = rustix::process::getsid(None).map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-        // 0 is a session that began outside of this pid namespace.
-        assert!(own.session == session.unwrap() || own.session == 0);
+        assert_eq!(own.session, own_session());
     }
 
     #[test]

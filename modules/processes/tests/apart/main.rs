@@ -37,14 +37,17 @@ const BESIDE: &str = env!("CARGO_TARGET_TMPDIR");
 /// Has this binary run the tests of one world.
 const WORLD: &str = "--world";
 
-/// Worlds besides the one that is found, and what leads there; for root. In one of them KUBE is started with signals ignored,
-/// as by nohup(1).
+/// Worlds besides the one that is found, and what leads there; for root. In one of them KUBE is as in a container (the first
+/// process of a pid namespace, in a session that began outside of it), with signals ignored, as by nohup(1).
 const WORLDS: [(&str, &[&str]); 2] = [
     (
         "without_control_groups",
         &[
             "unshare",
-            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
             "sh",
             "-c",
             r#"trap '' HUP USR1; mount -t tmpfs none /sys/fs/cgroup && exec "$0" "$@""#,
