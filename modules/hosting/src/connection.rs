@@ -8,7 +8,6 @@ use std::{
 
 use hyper::{
     body::Incoming,
-    rt::Executor,
     server::conn::{http1, http2},
     service::{HttpService, service_fn},
 };
@@ -25,6 +24,7 @@ use crate::{
     pulse::{Look, Patience},
     server::Caller,
     stream::Stream,
+    streams::{Beginner, WithStreams},
 };
 
 /// How often an HTTP/2 peer with requests open is asked whether it is still there.
@@ -87,7 +87,8 @@ async fn http1(caller: Arc<Caller>, stream: impl AsyncRead + AsyncWrite + Unpin 
 
 async fn http2(caller: Arc<Caller>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, cx: &Context) {
     let config = &caller.config;
-    let mut builder = http2::Builder::new(Tasks(cx.clone()));
+    let beginner = Beginner::default();
+    let mut builder = http2::Builder::new(beginner.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.streams.get())
@@ -100,7 +101,7 @@ async fn http2(caller: Arc<Caller>, stream: impl AsyncRead + AsyncWrite + Unpin 
         let caller = Arc::clone(&caller);
         move |request| Arc::clone(&caller).answer(request)
     });
-    drive(builder.serve_connection(TokioIo::new(stream), service), &caller, cx).await;
+    drive(WithStreams::new(builder.serve_connection(TokioIo::new(stream), service), beginner), &caller, cx).await;
 }
 
 /// Polls the connection, looks after its time-outs, and ends it gracefully when the module stops.
@@ -151,16 +152,6 @@ fn told(error: &hyper::Error, caller: &Caller) {
     tracing::debug!(peer = %caller.peer, %error, "connection");
 }
 
-/// Runs the streams of HTTP/2 as tasks of the module.
-#[derive(Clone)]
-pub(crate) struct Tasks(pub Context);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
-    fn execute(&self, stream: F) {
-        self.0.spawn(stream);
-    }
-}
-
 /// A connection that can be asked to end after the requests that it has.
 trait Connection: Future<Output = hyper::Result<()>> {
     fn drain(self: Pin<&mut Self>);
@@ -177,14 +168,15 @@ where
     }
 }
 
-impl<I, S> Connection for http2::Connection<I, S, Tasks>
+impl<I, S> Connection for WithStreams<http2::Connection<I, S, Beginner>>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     S: HttpService<Incoming, ResBody = body::Response>,
     S::Error: Into<BoxError>,
     S::Future: Send + 'static,
+    http2::Connection<I, S, Beginner>: Unpin,
 {
-    fn drain(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+    fn drain(mut self: Pin<&mut Self>) {
+        Pin::new(&mut self.connection).graceful_shutdown();
     }
 }

@@ -81,6 +81,7 @@ mod range;
 mod route;
 mod server;
 mod stream;
+mod streams;
 
 pub use config::Config;
 use door::Door;

@@ -87,8 +87,11 @@ impl Caller {
             return written(Answer::text(StatusCode::BAD_REQUEST, "This address is not written as it should be.\n"));
         };
         let exchanged = match way.protocol {
-            Protocol::Http1 => self.over_a_line(way, request).await,
-            Protocol::H2c => self.over_http2(way, request, &sent).await,
+            Protocol::Http1 => {
+                let is_bare = *request.method() == Method::HEAD;
+                self.over_a_line(way, Outgoing::new(&request), request.method().is_idempotent(), is_bare).await
+            }
+            Protocol::H2c => Box::pin(self.over_http2(way, request, &sent)).await,
         };
         let answered = match exchanged {
             Ok(exchanged) => self.passed_on(way, exchanged, upgrade.zip(client), unread, &sent),
@@ -121,10 +124,14 @@ impl Caller {
     }
 
     /// Sends the request over a connection of its own: to the next instance too, as long as that does no harm.
-    async fn over_a_line(&self, way: &Way, request: Request<Sent>) -> Result<Exchanged, Failure> {
+    async fn over_a_line(
+        &self,
+        way: &Way,
+        mut outgoing: Outgoing,
+        is_repeatable: bool,
+        is_bare: bool,
+    ) -> Result<Exchanged, Failure> {
         let (metrics, patience) = (&self.server.metrics.proxy, self.config.proxy_timeout);
-        let (is_repeatable, is_bare) = (request.method().is_idempotent(), *request.method() == Method::HEAD);
-        let mut outgoing = Outgoing::new(&request);
         let (mut wait, mut pause) = (Wait::new(&metrics.waiting), PAUSE);
         let mut is_second = false;
         loop {

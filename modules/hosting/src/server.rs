@@ -148,7 +148,7 @@ impl Caller {
         };
         let own = &self.config.addresses;
         if !own.is_empty() && host::address(host).is_some_and(|address| own.contains(&address)) {
-            return self.at_address(request).await;
+            return Box::pin(self.at_address(request)).await;
         }
         let sites = Arc::clone(&server.sites.borrow());
         let routes = server.routes.table();
@@ -157,7 +157,7 @@ impl Caller {
         if let Place::Apex | Place::Mount(_) | Place::Site(_) | Place::Routed(_) = place
             && let Some((mount, target)) = server.well_known(&request.uri).filter(|(mount, _)| mount.is_open)
         {
-            let answered = self.mounted(mount, request.clone(), None, target).await;
+            let answered = Box::pin(self.mounted(mount, request.clone(), None, target)).await;
             // What it does not know may be a file of the app.
             if answered.status() != StatusCode::NOT_FOUND {
                 return answered;
@@ -179,10 +179,11 @@ impl Caller {
         }
         if let Place::Mount(label) = place {
             let target = request.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
-            return self.mounted(&server.mounts[server.labelled[label]], request, body.take(), target).await;
+            let mount = &server.mounts[server.labelled[label]];
+            return Box::pin(self.mounted(mount, request, body.take(), target)).await;
         }
         if let Some((mount, target)) = server.well_known(&request.uri) {
-            return self.mounted(mount, request, body.take(), target).await;
+            return Box::pin(self.mounted(mount, request, body.take(), target)).await;
         }
         let discovery = Discovery {
             scheme: self.scheme,

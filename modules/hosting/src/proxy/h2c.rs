@@ -11,6 +11,7 @@ use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::http2::{self, SendRequest},
+    rt::Executor,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kube_contract::Context;
@@ -18,7 +19,6 @@ use prometheus::IntGauge;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{line::Open, upload::Sent};
-use crate::connection::Tasks;
 
 /// Most bytes of an answer's head.
 const HEAD: u32 = 64 * 1024;
@@ -126,5 +126,15 @@ pub(crate) async fn ask(
                 moved = now;
             }
         }
+    }
+}
+
+/// Runs what belongs to the connection as tasks of the module.
+#[derive(Clone)]
+struct Tasks(Context);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
     }
 }
