@@ -7,7 +7,7 @@ use std::{
 use crate::{
     journal::eventually,
     kube::{Home, Kube},
-    team::{configure, python},
+    team::{configure, python, script},
 };
 
 /// Answers with what it got, and who it is. A request that is under way when it is asked to end is answered.
@@ -140,5 +140,64 @@ fn a_new_instance_that_does_not_come_up_changes_nothing() {
     home.run(&["reload"]).ok();
     home.run(&["restart", "api"]).complains(1, &["api", "not ready within 2 s"]);
     assert_eq!(ask(&kube, "chat.localhost", "/", &[])["pid"].as_u64(), first);
+    kube.stop();
+}
+
+/// A server of WebSockets, which sends back what it gets.
+const ECHO: &str = r#"
+import { WebSocketServer } from "ws";
+const server = new WebSocketServer({ host: "127.0.0.1", port: process.env.PORT });
+server.on("connection", (socket) => socket.on("message", (data, binary) => socket.send(data, { binary })));
+server.on("listening", () => console.log("listens"));
+"#;
+
+/// Says something, something larger and goodbye, and how each was answered.
+const TALK: &str = r#"
+import WebSocket from "ws";
+import "./localhost.js";
+const large = Buffer.alloc(300_000, 7), got = [];
+const socket = new WebSocket(process.argv[1]);
+socket.on("open", () => { socket.send("hello"); socket.send(large); });
+socket.on("message", (data, binary) => {
+  got.push(binary ? data.equals(large) : data.toString());
+  if (got.length === 2) socket.close(4321, "done");
+});
+socket.on("close", (code) => console.log(JSON.stringify([...got, code])));
+"#;
+
+#[test]
+fn a_websocket_goes_through() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/e2e/node");
+    let home = Home::new();
+    // Not apart: what it needs of npm may be where nobody else can go.
+    let how = format!("route = \"chat\"\ncwd = \"{folder}\"\nsandbox = \"off\"");
+    let command = "command = [\"/usr/bin/env\", \"node\", \"--input-type=module\", \"-e\"";
+    configure(&home, &format!("[processes.echo]\n{command}, '''{ECHO}''']\n{how}\n"));
+    let kube = home.start();
+    kube.until_it_wrote("echo", "listens");
+    let mut client = Command::new("node");
+    client.args(["--input-type=module", "-e", TALK, &format!("wss://chat.localhost:{}/", kube.https())]);
+    let output = client.current_dir(folder).env("NODE_EXTRA_CA_CERTS", home.ca()).output().unwrap();
+    let (said, trouble) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.trim(), r#"["hello",true,4321]"#, "{trouble}\n{}", kube.journal);
+    kube.stop();
+}
+
+#[test]
+fn a_program_speaks_http_2() {
+    let home = Home::new();
+    let server = "exec nghttpd --no-tls --address=127.0.0.1 --echo-upload --htdocs=/usr/share/common-licenses $PORT";
+    configure(&home, &script("licenses", server, "route = \"licenses\"\nprotocol = \"h2c\"\nwrite = [\"/tmp\"]"));
+    let kube = home.start();
+    kube.until("licenses", "running");
+    let license = std::fs::read("/usr/share/common-licenses/GPL-3").unwrap();
+    for version in ["--http1.1", "--http2"] {
+        eventually("its file", || {
+            let answer = kube.curl(&[version], "licenses.localhost", "/GPL-3");
+            (answer.status == 200 && answer.body == license).then_some(())
+        });
+        let upload = [version, "--data-binary", "@/usr/share/common-licenses/GPL-3"];
+        assert!(kube.curl(&upload, "licenses.localhost", "/").body == license);
+    }
     kube.stop();
 }

@@ -85,6 +85,7 @@ impl Way {
                 State::Ending => {
                     ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
                     self.state = State::Ended;
+                    return Poll::Ready(Ok(()));
                 }
                 State::Ended => return Poll::Ready(Ok(())),
             }
@@ -112,5 +113,27 @@ impl Way {
             };
             self.rest = Bytes::copy_from_slice(&read[wrote..]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_side_may_end_before_the_other() {
+        let (mut client, mut here) = duplex(64);
+        let (mut there, mut program) = duplex(64);
+        let mut up = Way::new(Bytes::from_static(b"early, "));
+        client.write_all(b"and all").await.unwrap();
+        client.shutdown().await.unwrap();
+        poll_fn(|cx| up.poll(&mut here, &mut there, cx)).await.unwrap();
+        let mut got = String::new();
+        program.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "early, and all");
+        // Asked again, it is still over.
+        poll_fn(|cx| up.poll(&mut here, &mut there, cx)).await.unwrap();
     }
 }
