@@ -8,6 +8,9 @@ use std::{
 
 use crate::{Name, Process};
 
+/// Memory that is only moved to the swap is not given back: without this a limit of memory would hold nobody where there is swap.
+const SWAP: &str = "memory.swap.max";
+
 /// The control group of an instance.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -23,7 +26,11 @@ impl Cgroup {
             other => other?,
         }
         for (file, value) in limits {
-            fs::write(group.folder.join(file), value)?;
+            let path = group.folder.join(file);
+            // Kernels without swap have none of its files.
+            if *file != SWAP || path.exists() {
+                fs::write(path, value)?;
+            }
         }
         Ok(group)
     }
@@ -104,6 +111,7 @@ pub(crate) fn limits(process: &Process, controllers: &[String]) -> Vec<(&'static
     let mut all = Vec::new();
     if let Some(most) = process.memory.filter(|_| has("memory")) {
         all.push(("memory.max", most.as_u64().to_string()));
+        all.push((SWAP, "0".to_owned()));
     }
     if has("memory") {
         // A process without its children, or the other way round, is no use.
@@ -163,6 +171,7 @@ mod tests {
         let found = limits(&process, &all);
         let expected = [
             ("memory.max", "67108864"),
+            ("memory.swap.max", "0"),
             ("memory.oom.group", "1"),
             ("cpu.weight.nice", "10"),
             ("cpu.max", "150000 100000"),
@@ -176,10 +185,10 @@ mod tests {
     #[test]
     fn a_group_says_what_its_files_say() {
         let folder = tempfile::tempdir().unwrap();
-        let limits = [("memory.max", "1".to_owned())];
+        let limits = [("memory.max", "1".to_owned()), (SWAP, "0".to_owned())];
         let group = Cgroup::make(folder.path(), &"a".parse().unwrap(), 3, &limits).unwrap();
         assert_eq!(group.folder(), folder.path().join("a.3"));
-        assert_eq!(group.number("memory.max"), Some(1));
+        assert_eq!((group.number("memory.max"), group.number(SWAP)), (Some(1), None));
         assert_eq!((group.number("memory.current"), group.killed_for_memory()), (None, 0));
         fs::write(group.folder().join("memory.events"), "low 0\noom 2\noom_kill 1\n").unwrap();
         assert_eq!(group.killed_for_memory(), 1);

@@ -22,6 +22,9 @@ const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// The group that KUBE itself is in, where its own has to be empty.
 const LEAF: &str = "kube";
 
+/// Its weight beside the group of all processes, which has the kernel's usual 100: so much for serving while they want all there is.
+const WEIGHT: &str = "1000";
+
 /// Finds all of it. `kube` is the number of this KUBE ([`crate::mark::kube`]).
 pub(crate) fn means(kube: u32) -> Means {
     let has = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
@@ -92,8 +95,8 @@ fn groups(kube: u32) -> Result<Groups, String> {
     let offered: Vec<_> =
         CONTROLLERS.into_iter().filter(|it| offered.split_whitespace().any(|one| one == *it)).collect();
     // A group that has processes cannot give controllers to those below it; the root can, and has no `cgroup.type`.
+    let leaf = own.join(LEAF);
     if !offered.is_empty() && own.join("cgroup.type").exists() {
-        let leaf = own.join(LEAF);
         make(&leaf)
             .and_then(|()| fs::write(leaf.join("cgroup.procs"), id().to_string()))
             .map_err(|error| format!("KUBE cannot move into {}: {error}", leaf.display()))?;
@@ -103,6 +106,9 @@ fn groups(kube: u32) -> Result<Groups, String> {
         enable(own).and_then(|()| enable(&folder)).is_ok()
     };
     let controllers = offered.into_iter().filter(enabled).map(str::to_owned).collect();
+    // Beside all processes together, which are as heavy as one group however little each is: their `nice` is among them alone. Where
+    // there is no such file, nobody is weighed.
+    fs::write(leaf.join("cpu.weight"), WEIGHT).ok();
     Ok(Groups { folder, controllers })
 }
 
