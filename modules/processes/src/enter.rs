@@ -131,12 +131,13 @@ fn start(entry: &Entry, sockets: &[OwnedFd], socket: &mut UnixStream) -> Result<
         let procs = group.join("cgroup.procs");
         fs::write(&procs, "0").map_err(cannot(format!("join {}", procs.display())))?;
     }
-    setsid().map_err(cannot("make a session"))?;
-    step_back(entry.nice)?;
     fs::write("/proc/self/oom_score_adj", oom_score()).map_err(cannot("set oom_score_adj"))?;
     limits(entry)?;
     let ruleset = entry.apart.as_ref().and_then(|apart| apart.rules.as_ref()).map(confine::ruleset).transpose()?;
     hear_signals()?;
+    setsid().map_err(cannot("make a session"))?;
+    // As late as KUBE's rights allow: what is done with less of the processor takes longer.
+    step_back(entry.nice)?;
     if entry.apart.is_some() {
         confine::bound();
     }

@@ -30,7 +30,7 @@ pub(crate) const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest such time.
 pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(30);
 /// Each such time is longer by up to this part of itself, by chance, so that what fell together does not start together.
-const JITTER: f64 = 0.1;
+const JITTER: f64 = 0.05;
 /// Who was ready for so long has a clean slate.
 const TRUSTED_AFTER: Duration = Duration::from_secs(60);
 /// How long requests may still be answered by an old instance beside the new one.

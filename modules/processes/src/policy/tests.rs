@@ -74,7 +74,7 @@ fn a_crash_loop_slows_down_and_ends() {
         assert_eq!(commands, [Command::Launch(number + 1)]);
         bench.tell(Input::Launched(number + 1));
     }
-    assert_eq!(waited, [105, 210, 420, 840].map(Duration::from_millis));
+    assert_eq!(waited, [102_500, 205_000, 410_000, 820_000].map(Duration::from_micros));
     bench.ends(5, Exit::Signal(11));
     let State::Failed(why) = bench.policy.state() else { panic!("{:?}", bench.policy.state()) };
     assert_eq!(why, "5 starts within 300 s; the last one: killed by signal 11");
@@ -88,7 +88,7 @@ fn a_pause_begins_when_the_program_ends_and_not_when_all_of_it_is_gone() {
     bench.tell(Input::Exited(1, Exit::Code(7)));
     bench.after(Duration::from_millis(30));
     assert_eq!(bench.tell(Input::Gone(1)), []);
-    assert_eq!(bench.wait(), (Duration::from_millis(75), vec![Command::Launch(2)]));
+    assert_eq!(bench.wait(), (Duration::from_micros(72_500), vec![Command::Launch(2)]));
     bench.tell(Input::Launched(2));
     bench.tell(Input::Exited(2, Exit::Code(7)));
     bench.after(Duration::from_secs(1));
@@ -102,7 +102,7 @@ fn who_was_ready_for_a_minute_has_a_clean_slate() {
         bench.after(60 * SECOND);
         assert_eq!(bench.ends(number, Exit::Code(1)), []);
         let (time, commands) = bench.wait();
-        assert_eq!((time, commands), (Duration::from_millis(105), vec![Command::Launch(number + 1)]));
+        assert_eq!((time, commands), (Duration::from_micros(102_500), vec![Command::Launch(number + 1)]));
         bench.tell(Input::Launched(number + 1));
     }
 }
