@@ -3,7 +3,7 @@ use std::{fs, io::Write as _, sync::LazyLock};
 
 use crate::logs::{Entry, Query, Reader};
 
-/// Reads a log: how many of the last lines, then its files, each of which ends at a byte 255.
+/// Reads a log: how many of the last lines, then its files, six at most, each of which ends at a byte 255.
 ///
 /// # Panics
 /// The last lines are not the last of all, or what is followed is not what is read at once.
@@ -14,7 +14,7 @@ pub fn log(input: &[u8]) {
     let folder = FOLDER.join("worker");
     fs::remove_dir_all(&folder).ok();
     fs::create_dir_all(&folder).expect("a folder");
-    let mut files: Vec<_> = files.split(|byte| *byte == 255).collect();
+    let mut files: Vec<_> = files.splitn(6, |byte| *byte == 255).collect();
     let current = files.pop().unwrap_or_default();
     for (number, file) in files.iter().enumerate() {
         fs::write(folder.join(format!("{number}.jsonl")), file).expect("a file");
