@@ -96,7 +96,8 @@ fn groups(kube: u32) -> Result<Groups, String> {
         CONTROLLERS.into_iter().filter(|it| offered.split_whitespace().any(|one| one == *it)).collect();
     // A group that has processes cannot give controllers to those below it; the root can, and has no `cgroup.type`.
     let leaf = own.join(LEAF);
-    if !offered.is_empty() && own.join("cgroup.type").exists() {
+    let has_leaf = !offered.is_empty() && own.join("cgroup.type").exists();
+    if has_leaf {
         make(&leaf)
             .and_then(|()| fs::write(leaf.join("cgroup.procs"), id().to_string()))
             .map_err(|error| format!("KUBE cannot move into {}: {error}", leaf.display()))?;
@@ -106,9 +107,11 @@ fn groups(kube: u32) -> Result<Groups, String> {
         enable(own).and_then(|()| enable(&folder)).is_ok()
     };
     let controllers = offered.into_iter().filter(enabled).map(str::to_owned).collect();
-    // Beside all processes together, which are as heavy as one group however little each is: their `nice` is among them alone. Where
-    // there is no such file, nobody is weighed.
-    fs::write(leaf.join("cpu.weight"), WEIGHT).ok();
+    if has_leaf {
+        // Beside all processes together, which are as heavy as one group however light each is: their `nice` is among them alone.
+        // Without the controller there is no such file, and nobody is weighed.
+        fs::write(leaf.join("cpu.weight"), WEIGHT).ok();
+    }
     Ok(Groups { folder, controllers })
 }
 
