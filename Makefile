@@ -26,7 +26,7 @@ test: ## runs every test: units, modules, and the release binary from outside wi
 test-programs: apps
 	KUBE_BIN=$(CURDIR)/$(KUBE) cargo test --workspace --locked --no-run
 
-bench: release $(PEERS) ## measures CPU beside nginx, the sync server of automerge-repo, samod, NSD and Knot, answers checked; about 20 minutes; ARGS="--help"
+bench: release $(PEERS) ## measures CPU beside nginx, the sync server of automerge-repo, samod, NSD and Knot, answers checked; about an hour; ARGS="--help"
 	@scripts/install-test-tools curl openssl nginx wrk h2load nsd knotd dnsperf /usr/bin/python3
 	cargo run --profile bench --locked --package kube-bench -- --page $(PAGE) $(ARGS)
 

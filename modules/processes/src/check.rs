@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use bytesize::ByteSize;
 
 use crate::{
+    after,
     config::{Config, Process, Restart, Sandbox},
     health::Check,
     name::Name,
-    order,
 };
 
 /// What KUBE says to each process that is to know it; what a person says would be lost.
@@ -30,7 +30,7 @@ const FEWEST_FILES: u32 = 16;
 /// Everything that cannot work in the tables of a config, each with the dotted path of its option and what to do.
 pub fn problems(config: &Config) -> Vec<(String, String)> {
     let mut problems: Vec<_> =
-        order::problems(config).into_iter().map(|problem| (problem.option(), problem.to_string())).collect();
+        after::problems(config).into_iter().map(|problem| (problem.option(), problem.to_string())).collect();
     for (name, process) in &config.processes {
         let wrong = |option: &str, message: String| problems.push((format!("processes.{name}.{option}"), message));
         Of { process, wrong }.everything();

@@ -17,7 +17,7 @@ use crate::{
     env_file,
     health::{Check, probe},
     keeper::Message,
-    launch::{Given, Order},
+    launch::{Given, Launch},
     logs::{self, Sink},
     notify::{Said, Socket},
     room::Room,
@@ -182,8 +182,8 @@ impl Seat {
     ) -> Result<(Child, Output, Given), String> {
         let sockets = self.room.sockets.of(process)?;
         let port = self.port.filter(|_| process.route.is_some());
-        let order = Order { name: self.name.clone(), instance, process, env, port, sockets };
-        self.room.launcher.launch(order).await.map_err(|error| error.to_string())
+        let launch = Launch { name: self.name.clone(), instance, process: process.clone(), env, port, sockets };
+        self.room.launcher.launch(launch).await.map_err(|error| error.to_string())
     }
 
     /// Kills all of it, however long that takes: nothing else is started before.

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, IoSlice},
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream as StdStream, process::CommandExt},
@@ -69,13 +69,13 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Launcher(pub(crate) Arc<Shared>);
 
 /// What is to be started.
-pub struct Order<'a> {
+pub struct Launch {
     /// The name of the process.
     pub name: Name,
     /// Its number among those of the name; no two that live have the same.
     pub instance: u64,
     /// What a person wrote.
-    pub process: &'a Process,
+    pub process: Process,
     /// The whole environment. `HOME`, `TMPDIR` and `STATE_DIRECTORY` come to it where it does not have them.
     pub env: Vec<(String, String)>,
     /// A port that it may listen on besides `bind`.
@@ -237,19 +237,18 @@ impl Launcher {
     /// # Errors
     ///
     /// It may not start, or a step failed; nothing is left of it then.
-    pub async fn launch(&self, order: Order<'_>) -> Result<(Child, Output, Given), LaunchError> {
+    pub async fn launch(&self, mut launch: Launch) -> Result<(Child, Output, Given), LaunchError> {
         let shared = &self.0;
-        let step = format!("start {}", order.process.command.first().map_or("nothing", |program| program));
-        if order.sockets.len() > SOCKETS {
+        let step = format!("start {}", launch.process.command.first().map_or("nothing", |program| program));
+        if launch.sockets.len() > SOCKETS {
             return Err(cannot(step)(format!("it has more than {SOCKETS} sockets")));
         }
-        let (names, sockets): (Vec<_>, Vec<_>) = order.sockets.into_iter().unzip();
+        let (names, sockets): (Vec<_>, Vec<_>) = mem::take(&mut launch.sockets).into_iter().unzip();
         let serial = shared.serial.fetch_add(1, Ordering::Relaxed);
-        let (name, instance, process) = (order.name, order.instance, order.process.clone());
-        let (env, port) = (order.env, order.port);
         let own = Arc::clone(shared);
         let made = shared.on_thread(move || -> Result<_, LaunchError> {
-            let (entry, cgroup, uid, given) = own.entry(&name, instance, &process, serial, env, port, names)?;
+            let (name, sandbox) = (launch.name.clone(), launch.process.sandbox);
+            let (entry, cgroup, uid, given) = own.entry(launch, serial, names)?;
             let message = serde_json::to_vec(&Message::Start(Box::new(entry))).map_err(cannot("say what to do"))?;
             if message.len() > MOST {
                 return Err(cannot("say what to do")("its environment is too long"));
@@ -258,7 +257,7 @@ impl Launcher {
             let mut living = own.living();
             let spawned = spawn(&own).map_err(cannot(format!("start {}", own.program.display())))?;
             let leader = (spawned.waited.pid(), spawned.start);
-            living.insert(serial, Living { name: name.clone(), sandbox: process.sandbox, leader: Some(leader), uid });
+            living.insert(serial, Living { name: name.clone(), sandbox, leader: Some(leader), uid });
             drop(living);
             let group = Group::new(Arc::clone(&own), serial, name, cgroup, uid, leader);
             Ok((spawned, group, message, given))
@@ -342,26 +341,22 @@ impl Shared {
     }
 
     /// Makes what an instance needs, and says what its child is to do.
-    #[expect(clippy::too_many_arguments, reason = "an order, taken apart so that it can go to the thread")]
     fn entry(
         &self,
-        name: &Name,
-        instance: u64,
-        process: &Process,
+        launch: Launch,
         serial: u32,
-        mut env: Vec<(String, String)>,
-        port: Option<u16>,
         sockets: Vec<String>,
     ) -> Result<(Entry, Option<Cgroup>, Option<u32>, Given), LaunchError> {
-        let terms = self.terms(name, process)?;
+        let Launch { name, instance, process, mut env, port, sockets: _ } = launch;
+        let terms = self.terms(&name, &process)?;
         let given = Given { apart: terms.words(), warnings: terms.warnings.clone() };
         let places = self.places();
         let folder = places.folders.join(name.as_str());
-        user::folder(&places.folders, name, terms.identity.as_ref())
+        user::folder(&places.folders, &name, terms.identity.as_ref())
             .map_err(cannot(format!("make {}", folder.display())))?;
         let temporary = folder.join("tmp");
         for (variable, path) in [("HOME", &folder), ("STATE_DIRECTORY", &folder), ("TMPDIR", &temporary)] {
-            if !env.iter().any(|(name, _)| name == variable) {
+            if !env.iter().any(|(given, _)| given == variable) {
                 env.push((variable.to_owned(), path.display().to_string()));
             }
         }
@@ -376,18 +371,18 @@ impl Shared {
         let group = match &self.means.groups {
             Ok(groups) => {
                 self.stale().retain(|group| group.remove().is_err());
-                let limits = cgroup::limits(process, &groups.controllers);
-                let made = Cgroup::make(&groups.folder, name, instance, &limits);
+                let limits = cgroup::limits(&process, &groups.controllers);
+                let made = Cgroup::make(&groups.folder, &name, instance, &limits);
                 Some(made.map_err(cannot(format!("make a control group in {}", groups.folder.display())))?)
             }
             Err(_) => None,
         };
-        let first = !self.living().values().any(|other| other.name == *name);
+        let first = !self.living().values().any(|other| other.name == name);
         let entry = Entry {
             parent: id(),
-            command: process.command.clone(),
+            command: process.command,
             env,
-            cwd: process.cwd.clone().unwrap_or(folder),
+            cwd: process.cwd.unwrap_or(folder),
             temporary,
             first,
             group: group.as_ref().map(|group| group.folder().to_owned()),

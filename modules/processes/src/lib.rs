@@ -36,6 +36,7 @@
 //! # What it deliberately does not do
 //! It is no container runtime: programs see the machine's files, as far as they may read them, and its network. It does not carry a
 //! process over from one KUBE to the next: they end together.
+mod after;
 mod board;
 mod cgroup;
 mod check;
@@ -61,7 +62,6 @@ mod means;
 mod metrics;
 mod name;
 pub mod notify;
-mod order;
 mod owner;
 mod policy;
 mod ports;
@@ -86,7 +86,7 @@ pub use group::{Group, Left, Usage};
 pub use handle::{Handle, OrderError, Status};
 pub use health::{Check, CheckError, Listener, probe};
 pub use keeper::LAST_GRACE;
-pub use launch::{Given, LaunchError, Launcher, OWN_PROGRAM, Order};
+pub use launch::{Given, Launch, LaunchError, Launcher, OWN_PROGRAM};
 pub use logs::{Entry, Event, Logs, Query, Reader, Sink, Stream, capture, names as log_names};
 pub use means::Refusal;
 pub use name::{Name, NameError};

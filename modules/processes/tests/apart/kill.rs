@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube_processes::{Exit, Launcher, Name, OWN_PROGRAM, Order};
+use kube_processes::{Exit, Launch, Launcher, Name, OWN_PROGRAM};
 use tokio::io::AsyncReadExt;
 
 use crate::{
@@ -228,8 +228,8 @@ pub(crate) fn be_kube(folder: &str) -> ExitCode {
             let process = process(&["/bin/sh", "-c", &script.replace("TAG", &tag)], "");
             let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
             let name: Name = kind.parse().unwrap();
-            let order = Order { name, instance: 1, process: &process, env, port: None, sockets: Vec::new() };
-            let mut child = Launched::from(launcher.launch(order).await.unwrap());
+            let launch = Launch { name, instance: 1, process, env, port: None, sockets: Vec::new() };
+            let mut child = Launched::from(launcher.launch(launch).await.unwrap());
             up(&mut child).await;
             all.push(child);
         }

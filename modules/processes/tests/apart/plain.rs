@@ -1,7 +1,7 @@
 //! A process starts with what it is given, and ends as it says.
 use std::{net::TcpListener, os::fd::OwnedFd};
 
-use kube_processes::{Exit, Launcher, Order, StopSignal};
+use kube_processes::{Exit, Launch, Launcher, StopSignal};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use crate::{
@@ -29,7 +29,7 @@ fn missing(world: &World) -> Outcome {
     world.block_on(async {
         let start = |command: &'static [&'static str], options| {
             let process = process(command, options);
-            async move { world.order("missing", 1, &process, Vec::new()).await.map(drop).unwrap_err().to_string() }
+            async move { world.program("missing", 1, process, Vec::new()).await.map(drop).unwrap_err().to_string() }
         };
         let error = start(&["/usr/bin/nothing-here"], "").await;
         assert!(error.starts_with("cannot start /usr/bin/nothing-here: No such file"), "{error}");
@@ -45,15 +45,15 @@ fn silent(world: &World) -> Outcome {
     // It takes its argument for a folder, and fails.
     let launcher = Launcher::bind(&world.config, "/bin/ls").unwrap();
     let process = process(&["/bin/true"], "");
-    let order = Order {
+    let launch = Launch {
         name: "silent".parse().unwrap(),
         instance: 1,
-        process: &process,
+        process,
         env: Vec::new(),
         port: None,
         sockets: Vec::new(),
     };
-    let error = world.block_on(launcher.launch(order)).map(drop).unwrap_err();
+    let error = world.block_on(launcher.launch(launch)).map(drop).unwrap_err();
     assert_eq!(error.to_string(), "it ended before its program ran: exit code 2");
     Outcome::Passed
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use kube_processes::{Child, Config, Exit, Given, LaunchError, Launcher, Name, OWN_PROGRAM, Order, Output, Process};
+use kube_processes::{Child, Config, Exit, Given, Launch, LaunchError, Launcher, Name, OWN_PROGRAM, Output, Process};
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt, net::unix::pipe::Receiver, runtime::Runtime, select, time::timeout};
 
@@ -99,21 +99,21 @@ impl World {
         sockets: Vec<(String, OwnedFd)>,
     ) -> Result<Launched, LaunchError> {
         let process = process(&["/bin/sh", "-c", script], options);
-        self.order(name, instance, &process, sockets).await
+        self.program(name, instance, process, sockets).await
     }
 
-    pub(crate) async fn order(
+    pub(crate) async fn program(
         &self,
         name: &str,
         instance: u64,
-        process: &Process,
+        process: Process,
         sockets: Vec<(String, OwnedFd)>,
     ) -> Result<Launched, LaunchError> {
         let name: Name = name.parse().unwrap();
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let env = vec![("PATH".to_owned(), path.to_owned())];
-        let order = Order { name, instance, process, env, port: None, sockets };
-        self.launcher.launch(order).await.map(Launched::from)
+        let launch = Launch { name, instance, process, env, port: None, sockets };
+        self.launcher.launch(launch).await.map(Launched::from)
     }
 
     /// Runs a shell script to its end.

@@ -16,7 +16,7 @@ use crate::{
 
 /// An `after` that no start can come of.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum OrderError {
+pub(crate) enum AfterError {
     /// It waits for a process that there is not.
     #[error("there is no [processes.{to}]")]
     Unknown {
@@ -65,7 +65,7 @@ impl fmt::Display for Condition {
     }
 }
 
-impl OrderError {
+impl AfterError {
     /// The option that says so: `processes.NAME.after`.
     pub(crate) fn option(&self) -> String {
         let name = match self {
@@ -80,22 +80,22 @@ impl OrderError {
 const MOST_CYCLES: usize = 20;
 
 /// Everything that is wrong with the `after` of a config.
-pub(crate) fn problems(config: &Config) -> Vec<OrderError> {
+pub(crate) fn problems(config: &Config) -> Vec<AfterError> {
     let mut problems = Vec::new();
     for (name, process) in &config.processes {
         for (to, condition) in &process.after {
             let (name, to, condition) = (name.clone(), to.clone(), *condition);
             match config.processes.get(&to) {
-                None => problems.push(OrderError::Unknown { name, to }),
+                None => problems.push(AfterError::Unknown { name, to }),
                 Some(other) => {
                     if let Some(why) = never(other, condition) {
-                        problems.push(OrderError::Never { name, to, condition, why });
+                        problems.push(AfterError::Never { name, to, condition, why });
                     }
                 }
             }
         }
     }
-    problems.extend(cycles(&config.processes).into_iter().map(OrderError::Cycle));
+    problems.extend(cycles(&config.processes).into_iter().map(AfterError::Cycle));
     problems
 }
 
