@@ -9,13 +9,13 @@ use flate2::{Compression, write::DeflateEncoder};
 type Archive = tar::Builder<DeflateEncoder<Vec<u8>>>;
 
 fn main() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("template.tar.deflate");
     println!("cargo::rerun-if-changed=build.rs");
 
     let mut archive = tar::Builder::new(DeflateEncoder::new(Vec::new(), Compression::best()));
-    pack(&mut archive, &here.join("template"), Path::new(""));
-    pack(&mut archive, &here.join("../static-apps/kit/src"), Path::new("kit/src"));
+    // From the package's folder, in which Cargo runs this wherever the checkout has gone since it was compiled.
+    pack(&mut archive, Path::new("template"), Path::new(""));
+    pack(&mut archive, Path::new("../static-apps/kit/src"), Path::new("kit/src"));
     let archive = archive.into_inner().and_then(DeflateEncoder::finish).expect("memory takes the archive");
     fs::write(&out, archive).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
 }

@@ -16,14 +16,15 @@ use flate2::{
 use sha2::{Digest, Sha256};
 
 fn main() {
-    let apps = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../static-apps");
+    // From the package's folder, in which Cargo runs this wherever the checkout has gone since it was compiled.
+    let apps = Path::new("../../static-apps");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
 
     let mut table = String::from("&[\n");
     let mut contents = BTreeMap::new();
-    for app in folders(&apps) {
+    for app in folders(apps) {
         let name = app.file_name().and_then(|name| name.to_str()).expect("an app is named in ASCII").to_owned();
         // What has a package but no page is no app: something that apps share.
         let packaged = app.join("package.json").is_file();

@@ -302,7 +302,7 @@ Programs that KUBE keeps, as it is set up without a word about them; there is no
 first core, the load the second. Memory and CPU time are KUBE's alone, without its programs, after 10 s of rest and over 30 s.
 
 Every program that crashes does so for the first time, so that the pause before its next start is the shortest (0.1 s and up to a
-tenth more); the time is from its last word to the first of the next instance. Lines have 100 bytes and numbers; after the end
+twentieth more); the time is from its last word to the first of the next instance. Lines have 100 bytes and numbers; after the end
 of KUBE those in its files were counted, whole and in order, together with those that it says it dropped.
 
 The seven bad programs: one that crashes, one that heeds no signal and fails its checks, one that forks (20 alive, 0.2 s each), one
