@@ -12,7 +12,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::processes::Logs;
@@ -29,7 +29,10 @@ use metrics::Metrics;
 use prometheus::Registry;
 use tls::Tls;
 use tokens::Tokens;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 use self::{certificates::Certificates, offers::Offers, records::Records, zones::Zones};
 use crate::{
@@ -68,7 +71,7 @@ pub(crate) async fn wire(
     limits: Limits,
     requests: mpsc::Sender<Request>,
 ) -> anyhow::Result<Wired> {
-    let lock = take(&config.data)?;
+    let lock = take(&config.data).await?;
     let registry = Registry::new();
     let logs = Logs::open(&config.processes.logs)?;
     logs.register(&registry).context("logs")?;
@@ -164,18 +167,28 @@ fn lead_to(socket: &Path, path: &Path) -> io::Result<()> {
     fs::rename(new, path)
 }
 
+/// What a KUBE that was killed has open it may share, for some milliseconds more, with a child that was about to become another
+/// program.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// Takes the data folder for this process, making it if need be: two KUBEs in one would undo each other's work.
-fn take(data: &Path) -> anyhow::Result<fs::File> {
+async fn take(data: &Path) -> anyhow::Result<fs::File> {
     private_folder(data)?;
     let path = data.join("lock");
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            anyhow::bail!("another KUBE uses {}: stop it, or set another `data`", data.display())
+    let last = Instant::now() + LET_GO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < last => sleep(LET_GO / 100).await,
+            Err(fs::TryLockError::WouldBlock) => {
+                anyhow::bail!("another KUBE uses {}: stop it, or set another `data`", data.display())
+            }
+            Err(fs::TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
         }
-        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
 

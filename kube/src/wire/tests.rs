@@ -89,3 +89,18 @@ async fn two_kubes_do_not_share_a_folder() {
     assert!(format!("{error:#}").contains("another"), "{error:#}");
     assert!(running.stop().await);
 }
+
+#[tokio::test]
+async fn the_data_folder_is_waited_for_a_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = take(folder.path()).await.unwrap();
+    let refused = take(folder.path()).await.unwrap_err().to_string();
+    assert!(refused.starts_with("another KUBE uses ") && refused.contains("stop it"), "{refused}");
+    // As what a killed KUBE was about to start lets go of it.
+    let free = async {
+        sleep(LET_GO / 2).await;
+        drop(held);
+    };
+    let (taken, ()) = tokio::join!(take(folder.path()), free);
+    taken.unwrap();
+}
