@@ -61,6 +61,10 @@ const PROOFS_PATH: &str = "/.well-known/acme-challenge";
 /// Where the always-on peer is on the host of every app.
 const SYNC_PATH: &str = "/.well-known/kube/sync";
 
+/// How long the data folder may be locked by what a killed KUBE leaves behind: a child between fork(2) and execve(2) still has open
+/// all that KUBE had.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// Binds every module and joins them.
 ///
 /// # Errors
@@ -166,10 +170,6 @@ fn lead_to(socket: &Path, path: &Path) -> io::Result<()> {
     symlink(socket, &new)?;
     fs::rename(new, path)
 }
-
-/// What a KUBE that was killed has open it may share, for some milliseconds more, with a child that was about to become another
-/// program.
-const LET_GO: Duration = Duration::from_secs(2);
 
 /// Takes the data folder for this process, making it if need be: two KUBEs in one would undo each other's work.
 async fn take(data: &Path) -> anyhow::Result<fs::File> {
