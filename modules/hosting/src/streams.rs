@@ -65,3 +65,23 @@ impl<C: Future + Unpin> Future for WithStreams<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_a_stream_alone() {
+        let beginner = Beginner::default();
+        let (done, mut is_done) = oneshot::channel();
+        beginner.execute(async { panic!("as a handler may") });
+        beginner.execute(async { done.send(7).unwrap() });
+        // It is over once its second stream has answered.
+        let connection = poll_fn(move |cx| is_done.poll_unpin(cx));
+        assert_eq!(WithStreams::new(connection, beginner).await, Ok(7));
+    }
+}
